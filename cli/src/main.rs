@@ -1,0 +1,2 @@
+//! runpack.
+fn main() {}

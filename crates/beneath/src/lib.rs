@@ -1,0 +1,1 @@
+//! Opens files beneath a directory.

@@ -1,0 +1,331 @@
+use std::cmp::Ordering;
+
+use crate::read::DOCUMENT_DEPTH_MAX;
+
+/// Which canonical form a document is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// RFC 8785.
+    Rfc8785,
+    /// The older form of v1 packs, which is not RFC 8785: members ordered by
+    /// the bytes of their quoted, escaped names, and integers verbatim.
+    /// `offset` is the first byte where the two forms differ.
+    Legacy {
+        /// Bytes from the start of the document.
+        offset: usize,
+    },
+}
+
+/// Why a document is not canonical JSON, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{reason} at byte {offset}")]
+pub struct NotCanonical {
+    /// Bytes from the start of the document.
+    pub offset: usize,
+    /// What is wrong there.
+    pub reason: &'static str,
+}
+
+/// Tells whether `bytes` are canonical JSON, in one pass and without building
+/// anything from them.
+///
+/// A document that passes is also strict JSON: UTF-8, no byte order mark, no
+/// trailing bytes, no duplicate members, at most [`DOCUMENT_DEPTH_MAX`] levels.
+///
+/// # Errors
+/// The first byte at which the document is in neither form.
+pub fn check(bytes: &[u8]) -> Result<Form, NotCanonical> {
+    if let Err(error) = std::str::from_utf8(bytes) {
+        return Err(NotCanonical { offset: error.valid_up_to(), reason: "not UTF-8" });
+    }
+    let mut walk = Walk { bytes, at: 0, depth: 0, not_rfc: None, not_legacy: None };
+    walk.value()?;
+    if walk.at != bytes.len() {
+        return Err(walk.refuse("bytes after the value"));
+    }
+    match (walk.not_rfc, walk.not_legacy) {
+        (None, _) => Ok(Form::Rfc8785),
+        (Some(offset), None) => Ok(Form::Legacy { offset }),
+        (Some(rfc), Some(legacy)) => {
+            Err(NotCanonical { offset: rfc.max(legacy), reason: "neither canonical order nor canonical numbers" })
+        }
+    }
+}
+
+struct Walk<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    depth: usize,
+    not_rfc: Option<usize>,
+    not_legacy: Option<usize>,
+}
+
+impl<'a> Walk<'a> {
+    fn refuse(&self, reason: &'static str) -> NotCanonical {
+        NotCanonical { offset: self.at, reason }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn expect(&mut self, byte: u8, reason: &'static str) -> Result<(), NotCanonical> {
+        if self.peek() != Some(byte) {
+            return Err(self.refuse(reason));
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    fn value(&mut self) -> Result<(), NotCanonical> {
+        match self.peek() {
+            Some(b'{') => self.nested(Self::object),
+            Some(b'[') => self.nested(Self::array),
+            Some(b'"') => self.string().map(drop),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b't') => self.literal(b"true"),
+            Some(b'f') => self.literal(b"false"),
+            Some(b'n') => self.literal(b"null"),
+            Some(b' ' | b'\t' | b'\n' | b'\r') => Err(self.refuse("white space")),
+            Some(0xef) => Err(self.refuse("byte order mark or other text where a value should be")),
+            Some(_) => Err(self.refuse("not JSON")),
+            None => Err(self.refuse("the document ends early")),
+        }
+    }
+
+    fn nested(&mut self, inside: fn(&mut Self) -> Result<(), NotCanonical>) -> Result<(), NotCanonical> {
+        if self.depth == DOCUMENT_DEPTH_MAX {
+            return Err(self.refuse("more than 127 levels"));
+        }
+        self.depth += 1;
+        self.at += 1;
+        inside(self)?;
+        self.depth -= 1;
+        Ok(())
+    }
+
+    fn array(&mut self) -> Result<(), NotCanonical> {
+        if self.peek() == Some(b']') {
+            self.at += 1;
+            return Ok(());
+        }
+        loop {
+            self.value()?;
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b']') => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                _ => return Err(self.refuse("expected `,` or `]`")),
+            }
+        }
+    }
+
+    fn object(&mut self) -> Result<(), NotCanonical> {
+        if self.peek() == Some(b'}') {
+            self.at += 1;
+            return Ok(());
+        }
+        let mut previous: Option<&'a [u8]> = None;
+        loop {
+            let start = self.at;
+            if self.peek() != Some(b'"') {
+                return Err(self.refuse("expected a member name"));
+            }
+            let name = self.string()?;
+            if let Some(previous) = previous {
+                self.order(previous, name, start)?;
+            }
+            previous = Some(name);
+            self.expect(b':', "expected `:`")?;
+            self.value()?;
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b'}') => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                _ => return Err(self.refuse("expected `,` or `}`")),
+            }
+        }
+    }
+
+    /// Checks two neighbouring names, given between their quotes and escaped.
+    fn order(&mut self, left: &[u8], right: &[u8], start: usize) -> Result<(), NotCanonical> {
+        let length = left.len().min(right.len());
+        let differ = left.iter().zip(right).position(|(l, r)| l != r).unwrap_or(length);
+        if differ == left.len() && differ == right.len() {
+            return Err(NotCanonical { offset: start, reason: "duplicate member" });
+        }
+        // The closing quote takes part in the older order.
+        let quoted = |name: &[u8]| name.get(differ).copied().unwrap_or(b'"');
+        if quoted(left) > quoted(right) {
+            self.not_legacy.get_or_insert(start);
+        }
+        // Plain names below U+E000 order alike as UTF-8 and as UTF-16.
+        let plain = |name: &[u8]| !name.iter().any(|&byte| byte == b'\\' || byte >= 0xee);
+        let in_order = if plain(left) && plain(right) {
+            left < right
+        } else {
+            utf16_cmp(left, right) == Ordering::Less
+        };
+        if !in_order {
+            self.not_rfc.get_or_insert(start);
+        }
+        if self.not_rfc.is_some() && self.not_legacy.is_some() {
+            return Err(NotCanonical { offset: start, reason: "member names out of order" });
+        }
+        Ok(())
+    }
+
+    /// Passes a string and answers what stands between its quotes.
+    fn string(&mut self) -> Result<&'a [u8], NotCanonical> {
+        self.at += 1;
+        let start = self.at;
+        loop {
+            match self.peek() {
+                None => return Err(self.refuse("the document ends inside a string")),
+                Some(b'"') => {
+                    let text = &self.bytes[start..self.at];
+                    self.at += 1;
+                    return Ok(text);
+                }
+                Some(b'\\') => self.escape()?,
+                Some(0..0x20) => return Err(self.refuse("control character in a string")),
+                Some(_) => self.at += 1,
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Result<(), NotCanonical> {
+        let length = match self.bytes.get(self.at + 1) {
+            Some(b'"' | b'\\' | b'b' | b't' | b'n' | b'f' | b'r') => 2,
+            Some(b'u') => match self.bytes.get(self.at + 2..self.at + 6) {
+                Some([b'0', b'0', high @ (b'0' | b'1'), low @ (b'0'..=b'9' | b'a'..=b'f')])
+                    if !(*high == b'0' && matches!(low, b'8' | b'9' | b'a' | b'c' | b'd')) =>
+                {
+                    6
+                }
+                _ => return Err(self.refuse("escape not in canonical form")),
+            },
+            _ => return Err(self.refuse("escape not in canonical form")),
+        };
+        self.at += length;
+        Ok(())
+    }
+
+    fn literal(&mut self, text: &'static [u8]) -> Result<(), NotCanonical> {
+        if !self.bytes[self.at..].starts_with(text) {
+            return Err(self.refuse("not JSON"));
+        }
+        self.at += text.len();
+        Ok(())
+    }
+
+    fn number(&mut self) -> Result<(), NotCanonical> {
+        let start = self.at;
+        let refuse = || NotCanonical { offset: start, reason: "number not in canonical form" };
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        let digits = self.at;
+        while let Some(b'0'..=b'9') = self.peek() {
+            self.at += 1;
+        }
+        let integral = !matches!(self.peek(), Some(b'.' | b'e' | b'E'));
+        while let Some(b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-') = self.peek() {
+            self.at += 1;
+        }
+        let text = std::str::from_utf8(&self.bytes[start..self.at]).map_err(|_| refuse())?;
+        if integral && self.at - digits <= 15 {
+            let zero_first = self.bytes[digits..].first() == Some(&b'0');
+            let plain = self.at > digits && (!zero_first || text == "0");
+            return if plain { Ok(()) } else { Err(refuse()) };
+        }
+        // The slow path also judges syntax: `1.`, `.5` and `1e5` all come back
+        // from the ECMAScript writer in another form.
+        let value: f64 = text.parse().map_err(|_| refuse())?;
+        if value.is_finite() && ryu_js::Buffer::new().format(value) == text {
+            return Ok(());
+        }
+        let verbatim = integral
+            && self.bytes[digits] != b'0'
+            && (text.parse::<u64>().is_ok() || text.parse::<i64>().is_ok());
+        if !verbatim {
+            return Err(refuse());
+        }
+        self.not_rfc.get_or_insert(start);
+        if self.not_legacy.is_some() {
+            return Err(refuse());
+        }
+        Ok(())
+    }
+}
+
+/// Orders two escaped names as RFC 8785 asks: by UTF-16 code units.
+fn utf16_cmp(left: &[u8], right: &[u8]) -> Ordering {
+    let units = |name: &[u8]| {
+        let quoted = [b"\"", name, b"\""].concat();
+        serde_json::from_slice::<String>(&quoted).unwrap_or_default()
+    };
+    units(left).encode_utf16().cmp(units(right).encode_utf16())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepts_canonical_and_names_the_first_fault() {
+        for good in ["{}", "[]", "null", "\"\u{2028}\"", "[1,-1,0,1.5,1e+21,1e-7]", r#"{"":1," ":2,"a":{"b":[]}}"#] {
+            assert_eq!(check(good.as_bytes()), Ok(Form::Rfc8785), "{good}");
+        }
+        for (bad, offset, reason) in [
+            ("{ }", 1, "expected a member name"),
+            ("[1, 2]", 3, "white space"),
+            ("[1.0]", 1, "number not in canonical form"),
+            ("[-0]", 1, "number not in canonical form"),
+            ("[01]", 1, "number not in canonical form"),
+            ("[1e5]", 1, "number not in canonical form"),
+            ("[-]", 1, "number not in canonical form"),
+            ("[1e400]", 1, "number not in canonical form"),
+            (r#"{"b":1,"a":2}"#, 7, "member names out of order"),
+            (r#"{"a":1,"a":2}"#, 7, "duplicate member"),
+            (r#"["\u0041"]"#, 2, "escape not in canonical form"),
+            (r#"["\/"]"#, 2, "escape not in canonical form"),
+            (r#"["\u001F"]"#, 2, "escape not in canonical form"),
+            (r#"["\u000a"]"#, 2, "escape not in canonical form"),
+            ("[]\n", 2, "bytes after the value"),
+            ("[1", 2, "expected `,` or `]`"),
+            ("", 0, "the document ends early"),
+            ("\u{feff}[]", 0, "byte order mark or other text where a value should be"),
+        ] {
+            assert_eq!(check(bad.as_bytes()), Err(NotCanonical { offset, reason }), "{bad}");
+        }
+        assert_eq!(check(b"[\"\xff\"]").unwrap_err().reason, "not UTF-8");
+    }
+
+    #[test]
+    fn knows_the_older_form() {
+        for (text, offset) in [
+            (r#"{"a ":3,"a!":2,"a":1}"#, 8),
+            (r#"{"xZ":2,"x\n":1,"x]":3}"#, 8),
+            ("[9007199254740993]", 1),
+            ("{\"\u{fb33}\":2,\"\u{1f600}\":1}", 9),
+        ] {
+            // The offset is of the first name or number RFC 8785 would not have.
+            assert!(matches!(check(text.as_bytes()), Ok(Form::Legacy { offset: o }) if o >= 1 && o <= offset + 8), "{text}");
+        }
+        // One document cannot mix the two forms.
+        assert!(check(br#"[{"a":1,"a ":2},9007199254740993]"#).is_err());
+    }
+
+    #[test]
+    fn bounds_the_depth() {
+        let nest = |depth: usize| [vec![b'['; depth], vec![b']'; depth]].concat();
+        assert!(check(&nest(127)).is_ok());
+        assert_eq!(check(&nest(128)).unwrap_err().reason, "more than 127 levels");
+        assert!(check(&vec![b'['; 1_000_000]).is_err());
+    }
+}

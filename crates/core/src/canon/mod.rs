@@ -1,0 +1,176 @@
+//! Canonical bytes and digests. The only code that hashes.
+//!
+//! Canonical means RFC 8785: no white space, members ordered by the UTF-16
+//! code units of their names, numbers in their ECMAScript form. Every digest in
+//! a pack is SHA-256 over bytes; where a value is digested, it is over the
+//! value's canonical bytes.
+
+mod check;
+mod number;
+mod size;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::str::FromStr;
+
+use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::ser::{Serialize, Serializer};
+use sha2::{Digest as _, Sha256};
+
+pub use check::{Form, NotCanonical, check};
+pub use number::{INTEGER_MAX, Unrepresentable, canonical_number, decimal_cmp};
+pub use size::{TooLarge, size_within};
+
+/// The canonical bytes of `value`.
+///
+/// # Errors
+/// A value that has no JSON form: a map with keys that are not strings, or a
+/// number that is not finite. The types of [`crate::model`] hold neither.
+pub fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CanonError> {
+    serde_jcs::to_vec(value).map_err(CanonError)
+}
+
+/// A value could not be written as canonical JSON.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to canonicalize json: {0}")]
+pub struct CanonError(#[source] serde_json::Error);
+
+/// A SHA-256 digest. On the wire `{"algorithm":"sha256","value":"<64 hex>"}`.
+///
+/// Only lower-case hex of the right length is a digest; a document that says
+/// otherwise does not parse.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// The digest of the canonical bytes of `value`.
+    ///
+    /// # Errors
+    /// As [`to_vec`].
+    pub fn of_canonical<T: Serialize + ?Sized>(value: &T) -> Result<Self, CanonError> {
+        to_vec(value).map(|bytes| Self::of(&bytes))
+    }
+
+    /// The raw 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{self}")
+    }
+}
+
+/// The text is not 64 lower-case hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a sha256 digest is 64 lower-case hexadecimal digits")]
+pub struct NotADigest;
+
+impl FromStr for Digest {
+    type Err = NotADigest;
+
+    fn from_str(text: &str) -> Result<Self, NotADigest> {
+        let nibble = |byte: u8| match byte {
+            b'0'..=b'9' => Ok(byte - b'0'),
+            b'a'..=b'f' => Ok(byte - b'a' + 10),
+            _ => Err(NotADigest),
+        };
+        let mut raw = [0; 32];
+        if text.len() != 64 {
+            return Err(NotADigest);
+        }
+        for (byte, pair) in raw.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+        }
+        Ok(Self(raw))
+    }
+}
+
+/// The one hash algorithm of the v1 format.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sha256Name;
+
+impl Serialize for Sha256Name {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("sha256")
+    }
+}
+
+impl<'de> Deserialize<'de> for Sha256Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match String::deserialize(deserializer)?.as_str() {
+            "sha256" => Ok(Self),
+            other => Err(D::Error::custom(format_args!(
+                "unsupported hash algorithm `{other}`, expected `sha256`"
+            ))),
+        }
+    }
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct DigestWire {
+    algorithm: Sha256Name,
+    value: String,
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        DigestWire { algorithm: Sha256Name, value: self.to_string() }.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        DigestWire::deserialize(deserializer)?.value.parse().map_err(D::Error::custom)
+    }
+}
+
+/// Passes bytes on while hashing and counting them.
+pub struct HashingWriter<W> {
+    inner: W,
+    hasher: Sha256,
+    written: u64,
+}
+
+impl<W: Write> HashingWriter<W> {
+    /// Nothing hashed yet.
+    pub fn new(inner: W) -> Self {
+        Self { inner, hasher: Sha256::new(), written: 0 }
+    }
+
+    /// Bytes passed on so far.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// The writer behind, and the digest of what went to it.
+    pub fn finish(self) -> (W, Digest) {
+        (self.inner, Digest(self.hasher.finalize().into()))
+    }
+}
+
+impl<W: Write> Write for HashingWriter<W> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        self.written += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}

@@ -1,0 +1,1 @@
+//! Where run logs and packs are kept.

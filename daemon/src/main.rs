@@ -1,0 +1,2 @@
+//! runpackd.
+fn main() {}
