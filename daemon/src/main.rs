@@ -1,2 +1,62 @@
-//! runpackd.
-fn main() {}
+//! `runpackd`, the service's door: arguments in, exit codes out.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use runpack_core::model::RunStatus;
+use runpackd_lib::commands::{demo, run};
+
+/// Run scenarios and export packs
+#[derive(Parser)]
+#[command(name = "runpackd", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::RunArgs),
+    Demo(demo::DemoArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return could_not(&format!("cannot start: {error}")),
+    };
+    let outcome = match cli.command {
+        Command::Run(args) => runtime.block_on(run::run(&args)).map(|outcome| {
+            outcome.warnings.iter().for_each(|warning| talk(&format!("warning: {warning}")));
+            say(&outcome.text);
+            if outcome.status == RunStatus::Completed { ExitCode::SUCCESS } else { ExitCode::from(1) }
+        }),
+        Command::Demo(args) => runtime.block_on(demo::demo(&args)).map(|text| {
+            say(&text);
+            ExitCode::SUCCESS
+        }),
+    };
+    outcome.unwrap_or_else(|error| could_not(&error))
+}
+
+fn could_not(error: &str) -> ExitCode {
+    talk(&format!("error: {error}"));
+    ExitCode::from(2)
+}
+
+/// Results go to stdout. A reader that went away is no failure of the run.
+fn say(text: &str) {
+    let _ = std::io::stdout().write_all(printable(text).as_bytes());
+}
+
+/// Talk goes to stderr.
+fn talk(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{}", printable(text));
+}
+
+/// Ids and evidence come from files: no control character reaches a terminal.
+fn printable(text: &str) -> String {
+    text.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}")
+}

@@ -1,1 +1,3 @@
 //! Where run logs and packs are kept.
+pub mod packs;
+pub mod runs;

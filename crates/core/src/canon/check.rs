@@ -165,11 +165,8 @@ impl<'a> Walk<'a> {
         }
         // Plain names below U+E000 order alike as UTF-8 and as UTF-16.
         let plain = |name: &[u8]| !name.iter().any(|&byte| byte == b'\\' || byte >= 0xee);
-        let in_order = if plain(left) && plain(right) {
-            left < right
-        } else {
-            utf16_cmp(left, right) == Ordering::Less
-        };
+        let in_order =
+            if plain(left) && plain(right) { left < right } else { utf16_cmp(left, right) == Ordering::Less };
         if !in_order {
             self.not_rfc.get_or_insert(start);
         }
@@ -234,8 +231,10 @@ impl<'a> Walk<'a> {
             self.at += 1;
         }
         let integral = !matches!(self.peek(), Some(b'.' | b'e' | b'E'));
-        while let Some(b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-') = self.peek() {
-            self.at += 1;
+        if !integral {
+            while let Some(b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-') = self.peek() {
+                self.at += 1;
+            }
         }
         let text = std::str::from_utf8(&self.bytes[start..self.at]).map_err(|_| refuse())?;
         if integral && self.at - digits <= 15 {
@@ -249,9 +248,8 @@ impl<'a> Walk<'a> {
         if value.is_finite() && ryu_js::Buffer::new().format(value) == text {
             return Ok(());
         }
-        let verbatim = integral
-            && self.bytes[digits] != b'0'
-            && (text.parse::<u64>().is_ok() || text.parse::<i64>().is_ok());
+        let verbatim =
+            integral && self.bytes[digits] != b'0' && (text.parse::<u64>().is_ok() || text.parse::<i64>().is_ok());
         if !verbatim {
             return Err(refuse());
         }
@@ -315,7 +313,10 @@ mod tests {
             ("{\"\u{fb33}\":2,\"\u{1f600}\":1}", 9),
         ] {
             // The offset is of the first name or number RFC 8785 would not have.
-            assert!(matches!(check(text.as_bytes()), Ok(Form::Legacy { offset: o }) if o >= 1 && o <= offset + 8), "{text}");
+            assert!(
+                matches!(check(text.as_bytes()), Ok(Form::Legacy { offset: o }) if o >= 1 && o <= offset + 8),
+                "{text}"
+            );
         }
         // One document cannot mix the two forms.
         assert!(check(br#"[{"a":1,"a ":2},9007199254740993]"#).is_err());

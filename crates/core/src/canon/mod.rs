@@ -113,14 +113,13 @@ impl<'de> Deserialize<'de> for Sha256Name {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match String::deserialize(deserializer)?.as_str() {
             "sha256" => Ok(Self),
-            other => Err(D::Error::custom(format_args!(
-                "unsupported hash algorithm `{other}`, expected `sha256`"
-            ))),
+            other => Err(D::Error::custom(format_args!("unsupported hash algorithm `{other}`, expected `sha256`"))),
         }
     }
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
+#[serde(expecting = "a digest object with `algorithm` and `value`")]
 struct DigestWire {
     algorithm: Sha256Name,
     value: String,

@@ -26,11 +26,7 @@ pub struct TooLarge {
 pub fn size_within(value: &Value, limit: u64) -> Result<Result<u64, TooLarge>, CanonError> {
     let mut meter = Meter { limit, total: 0, full: false };
     meter.value(value)?;
-    Ok(if meter.full {
-        Err(TooLarge { actual: meter.total, limit })
-    } else {
-        Ok(meter.total)
-    })
+    Ok(if meter.full { Err(TooLarge { actual: meter.total, limit }) } else { Ok(meter.total) })
 }
 
 struct Meter {

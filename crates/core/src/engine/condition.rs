@@ -83,7 +83,9 @@ pub(super) fn missing(lane: Lane) -> Evidence {
 fn digest_of(value: &EvidenceValue) -> Result<Result<Digest, String>, CanonError> {
     let too_large = |actual| format!("evidence payload exceeds size limit ({actual} > {EVIDENCE_BYTES_MAX})");
     match value {
-        EvidenceValue::Bytes(bytes) if bytes.len() as u64 > EVIDENCE_BYTES_MAX => Ok(Err(too_large(bytes.len() as u64))),
+        EvidenceValue::Bytes(bytes) if bytes.len() as u64 > EVIDENCE_BYTES_MAX => {
+            Ok(Err(too_large(bytes.len() as u64)))
+        }
         EvidenceValue::Bytes(bytes) => Ok(Ok(Digest::of(bytes))),
         EvidenceValue::Json(value) => {
             let bytes = to_vec(value)?;

@@ -75,8 +75,7 @@ pub(super) fn same_run(scenario: &Scenario, head: &Head, event: &TriggerEvent) -
     if head.scenario_id != scenario.spec().scenario_id || head.spec_hash != scenario.digest() {
         return Err(DecideError::Scenario(head.scenario_id.clone()));
     }
-    let same = event.run_id == head.run_id
-        && event.tenant_id == head.tenant_id
-        && event.namespace_id == head.namespace_id;
+    let same =
+        event.run_id == head.run_id && event.tenant_id == head.tenant_id && event.namespace_id == head.namespace_id;
     if same { Ok(()) } else { Err(DecideError::Run(event.run_id.clone())) }
 }

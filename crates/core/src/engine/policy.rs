@@ -150,8 +150,15 @@ impl PolicyRule {
     /// Whether the rule names anything at all.
     pub fn has_criteria(&self) -> bool {
         let lists = [
-            &self.target_kinds, &self.require_labels, &self.forbid_labels, &self.require_policy_tags,
-            &self.forbid_policy_tags, &self.content_types, &self.schema_ids, &self.packet_ids, &self.stage_ids,
+            &self.target_kinds,
+            &self.require_labels,
+            &self.forbid_labels,
+            &self.require_policy_tags,
+            &self.forbid_policy_tags,
+            &self.content_types,
+            &self.schema_ids,
+            &self.packet_ids,
+            &self.stage_ids,
             &self.scenario_ids,
         ];
         !self.targets.is_empty() || lists.iter().any(|list| !list.is_empty())

@@ -3,8 +3,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::gate::GROUP_DEPTH_MAX;
 use crate::canon::{CanonError, Digest, to_vec};
 use crate::model::{
-    AdvanceTo, BranchRule, ConditionId, ConditionSpec, GateId, GateOutcome, GateSpec, OnTimeout, PacketId,
-    Requirement, ScenarioSpec, StageId, StageSpec,
+    AdvanceTo, BranchRule, ConditionId, ConditionSpec, GateId, GateOutcome, GateSpec, OnTimeout, PacketId, Requirement,
+    ScenarioSpec, StageId, StageSpec,
 };
 
 /// A scenario whose parts fit together, indexed so that no step searches.
@@ -179,9 +179,10 @@ impl Scenario {
     /// The gates of a stage, each with its conditions ordered by id.
     pub(super) fn gates(&self, stage: &StageId) -> impl Iterator<Item = (&GateSpec, Vec<&ConditionSpec>)> {
         let index = self.stages.get(stage).copied();
-        index.into_iter().flat_map(|index| self.spec.stages[index].gates.iter().zip(&self.parts[index].gates)).map(
-            |(gate, conditions)| (gate, conditions.iter().map(|&index| &self.spec.conditions[index]).collect()),
-        )
+        index
+            .into_iter()
+            .flat_map(|index| self.spec.stages[index].gates.iter().zip(&self.parts[index].gates))
+            .map(|(gate, conditions)| (gate, conditions.iter().map(|&index| &self.spec.conditions[index]).collect()))
     }
 
     /// The stage after `stage` in written order.
@@ -277,11 +278,7 @@ fn check_tree(gate: &GateSpec) -> Result<(), ScenarioFault> {
             Requirement::Condition(_) => {}
             Requirement::Not(inner) => rest.push((inner, depth + 1)),
             Requirement::RequireGroup { min, reqs } if usize::from(*min) > reqs.len() => {
-                return Err(ScenarioFault::GroupTooLarge {
-                    gate: gate.gate_id.clone(),
-                    min: *min,
-                    count: reqs.len(),
-                });
+                return Err(ScenarioFault::GroupTooLarge { gate: gate.gate_id.clone(), min: *min, count: reqs.len() });
             }
             Requirement::And(members) | Requirement::Or(members) | Requirement::RequireGroup { reqs: members, .. } => {
                 rest.extend(members.iter().map(|member| (member, depth + 1)));

@@ -125,6 +125,7 @@ impl DecisionOutcome {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a decision outcome object")]
 struct OutcomeWire {
     kind: OutcomeKind,
     stage_id: Option<StageId>,

@@ -90,6 +90,7 @@ string_enum! {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an evidence value object")]
 struct ValueWire {
     kind: ValueKind,
     #[serde(default, deserialize_with = "present")]

@@ -12,7 +12,7 @@ mod ids;
 mod packet;
 mod run;
 mod scenario;
-mod tagged;
+pub(crate) mod tagged;
 mod time;
 mod trigger;
 

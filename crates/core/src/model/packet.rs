@@ -53,6 +53,7 @@ string_enum! {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a payload object")]
 struct PayloadWire {
     kind: PayloadKind,
     #[serde(default, deserialize_with = "present")]
@@ -71,11 +72,15 @@ impl<'de> Deserialize<'de> for PacketPayload {
             ("content_ref", content_ref.is_some()),
         ];
         match kind {
-            PayloadKind::Json => only(name, &[has[1], has[2]]).and_then(|()| need(name, "value", value)).map(Self::Json),
-            PayloadKind::Bytes => only(name, &[has[0], has[2]]).and_then(|()| need(name, "bytes", bytes)).map(Self::Bytes),
-            PayloadKind::External => only(name, &[has[0], has[1]])
-                .and_then(|()| need(name, "content_ref", content_ref))
-                .map(Self::External),
+            PayloadKind::Json => {
+                only(name, &[has[1], has[2]]).and_then(|()| need(name, "value", value)).map(Self::Json)
+            }
+            PayloadKind::Bytes => {
+                only(name, &[has[0], has[2]]).and_then(|()| need(name, "bytes", bytes)).map(Self::Bytes)
+            }
+            PayloadKind::External => {
+                only(name, &[has[0], has[1]]).and_then(|()| need(name, "content_ref", content_ref)).map(Self::External)
+            }
         }
         .map_err(D::Error::custom)
     }
@@ -127,6 +132,7 @@ string_enum! {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a dispatch target object")]
 struct TargetWire {
     kind: TargetKind,
     agent_id: Option<AgentId>,

@@ -8,7 +8,7 @@ use super::{
     RunId, ScenarioId, StageId, SubmissionId, TenantId, Timestamp, TriggerRecord,
 };
 use crate::canon::Digest;
-use crate::read::{Admit, Refusal, admit_value};
+use crate::read::{Admit, Refusal};
 
 string_enum! {
     /// Where a run stands.
@@ -145,6 +145,7 @@ string_enum! {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an error details object")]
 struct DetailsWire {
     kind: DetailsKind,
     missing_providers: Option<Vec<String>>,

@@ -100,6 +100,7 @@ string_enum! {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object that says where to advance")]
 struct AdvanceWire {
     kind: AdvanceKind,
     stage_id: Option<StageId>,
@@ -210,6 +211,7 @@ pub enum Requirement {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with `min` and `reqs`")]
 struct GroupWire {
     min: u8,
     reqs: Vec<Requirement>,
@@ -261,7 +263,11 @@ impl<'de> Deserialize<'de> for Requirement {
                         Requirement::RequireGroup { min, reqs }
                     }
                     "Condition" => Requirement::Condition(map.next_value()?),
-                    other => return Err(A::Error::custom(format_args!("unknown requirement `{other}`, expected {}", Expected))),
+                    other => {
+                        return Err(A::Error::custom(format_args!(
+                            "unknown requirement `{other}`, expected {Expected}"
+                        )));
+                    }
                 };
                 match map.next_key::<String>()? {
                     None => Ok(node),

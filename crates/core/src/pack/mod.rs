@@ -1,6 +1,19 @@
 //! The runpack format, version v1: its layout, how a pack is built, and how it
 //! is verified. One table of artifacts ([`layout`]) serves both.
 
+mod build;
+mod finding;
+pub mod layout;
+mod manifest;
+mod report;
 mod source;
+mod verify;
 
+pub use build::{BuildError, BuildOptions, Draft, LogWriter, RunIdentity, RunLogs, build};
+pub use finding::{Code, Finding, Severity};
+pub use manifest::{
+    ArtifactKind, ArtifactRecord, FileHash, Integrity, MANIFEST_VERSION, Manifest, SecurityContext, VerifierMode,
+};
+pub use report::{FINDINGS_MAX, Report, Subject, Verdict, WireReport, WireStatus};
 pub use source::{Listed, ListedKind, PackReader, PackSink, ReadFault};
+pub use verify::{Pack, Verified, VerifyOptions, verify, verify_draft};

@@ -258,9 +258,7 @@ where
         stranger.get_or_insert_with(|| pointer(&path.to_string()));
     });
     match (outcome, stranger) {
-        (Err(error), _) => {
-            Err(Refusal::Shape { at: pointer(&track.path().to_string()), message: error.to_string() })
-        }
+        (Err(error), _) => Err(Refusal::Shape { at: pointer(&track.path().to_string()), message: error.to_string() }),
         (Ok(_), Some(at)) if unknown == Unknown::Refuse => Err(Refusal::UnknownMember { at }),
         (Ok(value), _) => Ok(value),
     }

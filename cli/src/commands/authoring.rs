@@ -1,0 +1,94 @@
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::{Form, INPUT_BYTES_MAX, Outcome, read_scenario};
+use crate::out;
+
+/// Check and normalise scenario files
+#[derive(Debug, Args)]
+pub(crate) struct AuthoringArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Validate(ValidateArgs),
+    Normalize(NormalizeArgs),
+}
+
+/// Say whether a scenario file makes sense
+///
+/// Exit codes: 0 it does, 2 it does not, and why.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  runpack authoring validate scenario.ron")]
+struct ValidateArgs {
+    #[command(flatten)]
+    input: InputArgs,
+}
+
+/// Print a scenario in its canonical form, which is what digests cover
+///
+/// Exit codes: 0 printed, 2 the scenario makes no sense, and why.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  runpack authoring normalize scenario.ron > scenario.json")]
+struct NormalizeArgs {
+    #[command(flatten)]
+    input: InputArgs,
+    /// What to print: canonical JSON, or RON for people
+    #[arg(long, value_enum, default_value_t = Form::Json)]
+    to: Form,
+}
+
+#[derive(Debug, Args)]
+struct InputArgs {
+    /// The scenario
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// How it is written [default: by extension]
+    #[arg(long, value_enum)]
+    format: Option<Form>,
+    /// Bytes of the file
+    #[arg(long, value_name = "BYTES", default_value_t = INPUT_BYTES_MAX)]
+    max_input_bytes: u64,
+}
+
+impl InputArgs {
+    fn read(&self) -> Result<runpack_core::engine::Scenario, String> {
+        let form = self.format.unwrap_or_else(|| Form::of(&self.file));
+        read_scenario(&self.file, form, self.max_input_bytes)
+    }
+}
+
+pub(crate) fn authoring(args: &AuthoringArgs) -> Outcome {
+    match &args.command {
+        Command::Validate(args) => {
+            let scenario = args.input.read()?;
+            out::say(&format!(
+                "{}: valid\n  scenario     {}\n  spec digest  {}\n",
+                out::printable(&args.input.file.display().to_string()),
+                out::printable(scenario.spec().scenario_id.as_str()),
+                scenario.digest()
+            ));
+        }
+        Command::Normalize(args) => {
+            let scenario = args.input.read()?;
+            let text = match args.to {
+                Form::Json => String::from_utf8_lossy(scenario.canonical_bytes()).into_owned(),
+                Form::Ron => ron(&scenario)?,
+            };
+            out::say(&text);
+            out::say("\n");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// RON in the shape of JSON, so that the reader takes it back.
+fn ron(scenario: &runpack_core::engine::Scenario) -> Result<String, String> {
+    let tree: serde_json::Value =
+        serde_json::from_slice(scenario.canonical_bytes()).map_err(|error| error.to_string())?;
+    ron::ser::to_string_pretty(&tree, ron::ser::PrettyConfig::default()).map_err(|error| error.to_string())
+}

@@ -1,0 +1,85 @@
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use runpack_core::model::{AnchorPolicy, RunState, Timestamp};
+use runpack_core::pack::layout::{ARTIFACT_BYTES_MAX, MANIFEST_NAME};
+use runpack_core::pack::{BuildOptions, SecurityContext};
+use runpack_storage::packs::{ExportRequest, Published, Replace, export};
+
+use super::{Form, INPUT_BYTES_MAX, Outcome, read_json, read_scenario};
+use crate::out;
+
+/// Build a pack from a scenario and a recorded run state
+///
+/// Exit codes: 0 built, or the same pack was there; 2 could not be built.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  runpack build --scenario scenario.json --state state.json --generated-at logical:10 --out pack"
+)]
+pub(crate) struct BuildArgs {
+    /// The scenario, JSON or (by extension) RON
+    #[arg(long, value_name = "FILE")]
+    scenario: PathBuf,
+    /// The recorded state, as `scenario_start` and the store give it
+    #[arg(long, value_name = "FILE")]
+    state: PathBuf,
+    /// Where the pack goes: a directory that is absent, empty, or holds the same pack
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Replace another pack at DIR
+    #[arg(long)]
+    replace: bool,
+    /// When the pack is made: `logical:1`, `unix_millis:…` or RFC 3339
+    #[arg(long, value_name = "TIME")]
+    generated_at: Timestamp,
+    /// Enclose the report of the builder's own verification
+    #[arg(long)]
+    include_verification: bool,
+    /// The manifest's name
+    #[arg(long, value_name = "NAME", default_value = MANIFEST_NAME)]
+    manifest_name: String,
+    /// The anchor policy of the run: {"providers":[…]}
+    #[arg(long, value_name = "FILE")]
+    anchor_policy: Option<PathBuf>,
+    /// The exporter's posture: {"dev_permissive":…,"namespace_authority":…}
+    #[arg(long, value_name = "FILE")]
+    security: Option<PathBuf>,
+    /// Bytes of one artifact
+    #[arg(long, value_name = "BYTES", default_value_t = ARTIFACT_BYTES_MAX)]
+    max_artifact_bytes: u64,
+    /// Bytes of one input file
+    #[arg(long, value_name = "BYTES", default_value_t = INPUT_BYTES_MAX)]
+    max_input_bytes: u64,
+}
+
+pub(crate) fn build(args: &BuildArgs) -> Outcome {
+    let limit = args.max_input_bytes;
+    let scenario = read_scenario(&args.scenario, Form::of(&args.scenario), limit)?;
+    let state: RunState = read_json(&args.state, limit)?;
+    let anchors: Option<AnchorPolicy> = args.anchor_policy.as_deref().map(|path| read_json(path, limit)).transpose()?;
+    let security: Option<SecurityContext> = args.security.as_deref().map(|path| read_json(path, limit)).transpose()?;
+    let exported = export(&ExportRequest {
+        target: &args.out,
+        replace: if args.replace { Replace::Yes } else { Replace::No },
+        manifest_name: &args.manifest_name,
+        scenario: &scenario,
+        run: &state,
+        options: &BuildOptions {
+            generated_at: args.generated_at,
+            anchor_policy: anchors.unwrap_or_default(),
+            security,
+            artifact_bytes_max: args.max_artifact_bytes,
+        },
+        include_verification: args.include_verification,
+    })
+    .map_err(|error| format!("the pack was not built: {error}"))?;
+    let how = if exported.published == Published::Identical { "the same pack was there" } else { "built" };
+    out::say(&format!(
+        "{}: {how}\n  root digest    {}\n  pack digest    {}\n",
+        out::printable(&args.out.display().to_string()),
+        exported.manifest.integrity.root_hash,
+        exported.pack_digest
+    ));
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,239 @@
+//! What people see. Text from a pack is hostile: nothing of it reaches the
+//! terminal as a control character.
+
+use std::fmt::{Display, Write as _};
+use std::io::{self, IsTerminal, Write};
+
+use runpack_core::model::{DecisionOutcome, EvidenceValue, GateEvalRecord, TriState};
+use runpack_core::pack::{Pack, Report, Severity, Verdict};
+
+/// Styled output for a terminal, plain text for everything else.
+pub(crate) struct Paint {
+    colour: bool,
+}
+
+impl Paint {
+    /// Colour only on a terminal, and not where `NO_COLOR` asks for none.
+    pub(crate) fn for_stdout() -> Self {
+        Self { colour: io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) }
+    }
+
+    fn style(&self, code: &str, text: impl Display) -> String {
+        let text = printable(&text.to_string());
+        if self.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text }
+    }
+
+    fn good(&self, text: impl Display) -> String {
+        self.style("32", text)
+    }
+
+    fn bad(&self, text: impl Display) -> String {
+        self.style("31", text)
+    }
+
+    fn doubt(&self, text: impl Display) -> String {
+        self.style("33", text)
+    }
+
+    fn strong(&self, text: impl Display) -> String {
+        self.style("1", text)
+    }
+
+    fn tri(&self, status: TriState) -> String {
+        match status {
+            TriState::True => self.good(status),
+            TriState::False => self.bad(status),
+            TriState::Unknown => self.doubt(status),
+        }
+    }
+}
+
+/// Results go to stdout. A reader that went away is no failure.
+pub(crate) fn say(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+/// Talk goes to stderr.
+pub(crate) fn talk(text: impl Display) {
+    let _ = writeln!(io::stderr(), "{}", printable(&text.to_string()));
+}
+
+/// Control characters, and the marks that turn text around, made visible.
+pub(crate) fn printable(text: &str) -> String {
+    let hidden = |c: char| {
+        (c.is_control() && c != '\n')
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        if hidden(c) {
+            let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+        out
+    })
+}
+
+/// One line of hostile text: no line breaks either.
+fn line(text: impl Display) -> String {
+    printable(&text.to_string()).replace('\n', "\\n")
+}
+
+/// Findings shown to people; the rest is counted.
+const FINDINGS_SHOWN: usize = 20;
+
+/// The answer of `verify` for people.
+pub(crate) fn report(paint: &Paint, shown: &str, report: &Report) -> String {
+    let mut text = String::new();
+    let (word, meaning) = match report.verdict {
+        Verdict::Consistent => {
+            (paint.good("consistent"), "the pack agrees with itself; pin its digest to know it was not replaced whole")
+        }
+        Verdict::Refused => (paint.bad("refused"), "the pack is not what an exporter wrote"),
+        Verdict::CouldNotTell => (paint.doubt("could not tell"), "not everything could be looked at"),
+    };
+    let _ = writeln!(text, "{}: {word}: {meaning}", line(shown));
+    for finding in report.findings.iter().take(FINDINGS_SHOWN) {
+        let code = match finding.severity {
+            Severity::Error => paint.bad(finding.code),
+            Severity::CouldNotTell | Severity::Warning => paint.doubt(finding.code),
+        };
+        let _ = writeln!(text, "  {code} {}", line(&finding.message));
+        let place =
+            format!("{}{}{}", finding.artifact, if finding.pointer.is_empty() { "" } else { "#" }, finding.pointer);
+        if !place.is_empty() {
+            let _ = writeln!(text, "         at {}", line(place));
+        }
+        if let (Some(expected), Some(found)) = (&finding.expected, &finding.found) {
+            let _ = writeln!(text, "         expected {}, found {}", line(expected), line(found));
+        }
+    }
+    let more = report.findings.len().saturating_sub(FINDINGS_SHOWN) as u64 + report.findings_left_out;
+    if more > 0 {
+        let _ = writeln!(text, "  and {more} more findings; --format json lists them");
+    }
+    let _ = writeln!(text, "  checked files  {}", report.checked_files);
+    if let Some(subject) = &report.subject {
+        let _ = writeln!(
+            text,
+            "  run            {} of scenario {} (tenant {}, namespace {})",
+            line(&subject.run_id),
+            line(&subject.scenario_id),
+            subject.tenant_id,
+            subject.namespace_id
+        );
+        let _ = writeln!(text, "  root digest    {}", subject.root_hash);
+    }
+    if let Some(digest) = report.pack_digest {
+        let _ = writeln!(text, "  pack digest    {digest}");
+    }
+    text
+}
+
+/// A pack for people: who, what, when, and each decision with its gates.
+pub(crate) fn pack(paint: &Paint, pack: &Pack) -> String {
+    let mut text = String::new();
+    let manifest = &pack.manifest;
+    let _ = writeln!(text, "{}", paint.strong(line(format_args!("run {}", manifest.run_id))));
+    let _ =
+        writeln!(text, "  scenario     {} version {}", line(&manifest.scenario_id), line(&pack.scenario.spec_version));
+    let _ = writeln!(text, "  tenant       {}, namespace {}", manifest.tenant_id, manifest.namespace_id);
+    let _ = writeln!(text, "  exported at  {}", manifest.generated_at);
+    if let Some(security) = &manifest.security {
+        let permissive = if security.dev_permissive { "dev-permissive" } else { "strict" };
+        let _ = writeln!(text, "  posture      {permissive}, namespaces by {}", line(&security.namespace_authority));
+    }
+    let _ = writeln!(
+        text,
+        "  logs         {} triggers, {} decisions, {} packets, {} submissions, {} calls",
+        pack.triggers.len(),
+        pack.decisions.len(),
+        pack.packets.len(),
+        pack.submissions.len(),
+        pack.tool_calls.len()
+    );
+    let mut evals = pack.gate_evals.iter().peekable();
+    for decision in &pack.decisions {
+        let _ = writeln!(
+            text,
+            "\n{} {} on trigger {} in stage {}",
+            paint.strong(line(&decision.decision_id)),
+            decision.decided_at,
+            line(&decision.trigger_id),
+            line(&decision.stage_id)
+        );
+        let _ = writeln!(text, "  {}", outcome(paint, &decision.outcome));
+        // Evaluations lie in the order of the decisions they led to.
+        while let Some(record) = evals.next_if(|record| record.trigger_id == decision.trigger_id) {
+            gate(paint, &mut text, record);
+        }
+        for packet in pack.packets.iter().filter(|packet| packet.decision_id == decision.decision_id) {
+            let envelope = &packet.envelope;
+            let _ = writeln!(
+                text,
+                "  disclosed packet {} ({}) to {} targets",
+                line(&envelope.packet_id),
+                line(&envelope.content_type),
+                packet.receipts.len()
+            );
+        }
+    }
+    for submission in &pack.submissions {
+        let _ = writeln!(
+            text,
+            "\nsubmission {} {} {} {}",
+            line(&submission.submission_id),
+            submission.submitted_at,
+            line(&submission.content_type),
+            submission.content_hash
+        );
+    }
+    text
+}
+
+fn outcome(paint: &Paint, outcome: &DecisionOutcome) -> String {
+    match outcome {
+        DecisionOutcome::Start { stage_id } => format!("start in {}", line(stage_id)),
+        DecisionOutcome::Complete { stage_id } => paint.good(line(format_args!("complete in {stage_id}"))),
+        DecisionOutcome::Advance { from_stage, to_stage, timeout } => {
+            let by = if *timeout { " by timeout" } else { "" };
+            paint.good(line(format_args!("advance from {from_stage} to {to_stage}{by}")))
+        }
+        DecisionOutcome::Hold { summary } => {
+            let gates: Vec<_> = summary.unmet_gates.iter().map(ToString::to_string).collect();
+            paint.doubt(line(format_args!("hold, unmet: {}", gates.join(", "))))
+        }
+        DecisionOutcome::Fail { reason } => paint.bad(line(format_args!("fail: {reason}"))),
+    }
+}
+
+fn gate(paint: &Paint, text: &mut String, record: &GateEvalRecord) {
+    let evaluation = &record.evaluation;
+    let _ = writeln!(text, "  gate {} is {}", line(&evaluation.gate_id), paint.tri(evaluation.status));
+    for evidence in &record.evidence {
+        let result = &evidence.result;
+        let why = match (&result.error, &result.value) {
+            (Some(error), _) => format!("{}: {}", error.code, error.message),
+            (None, Some(EvidenceValue::Json(value))) => value.to_string(),
+            (None, Some(EvidenceValue::Bytes(bytes))) => format!("{} bytes", bytes.len()),
+            (None, None) => "no value".to_owned(),
+        };
+        let _ = writeln!(
+            text,
+            "    {} is {}: {} ({})",
+            line(&evidence.condition_id),
+            paint.tri(evidence.status),
+            shorten(&line(why)),
+            result.lane
+        );
+    }
+}
+
+fn shorten(text: &str) -> String {
+    const CHARS: usize = 100;
+    if text.chars().count() <= CHARS {
+        text.to_owned()
+    } else {
+        format!("{}…", text.chars().take(CHARS - 1).collect::<String>())
+    }
+}

@@ -1,0 +1,159 @@
+//! The catalogue of findings: what can be wrong with a pack.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+/// How much a finding weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Worth knowing; the pack may still pass.
+    Warning,
+    /// Something could not be looked at, so nothing can be said.
+    CouldNotTell,
+    /// The pack is refused.
+    Error,
+}
+
+macro_rules! catalogue {
+    ($($(#[$group:meta])* $name:ident $code:literal $severity:ident $title:literal, $why:literal;)*) => {
+        /// A kind of finding, with a code that never changes its meaning.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Code { $(#[doc = $title] $name,)* }
+
+        impl Code {
+            /// The whole catalogue, in code order.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// `RP` and four digits.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $code,)* }
+            }
+
+            /// How much it weighs.
+            pub fn severity(self) -> Severity {
+                match self { $(Self::$name => Severity::$severity,)* }
+            }
+
+            /// A few words.
+            pub fn title(self) -> &'static str {
+                match self { $(Self::$name => $title,)* }
+            }
+
+            /// One sentence: why it matters.
+            pub fn why(self) -> &'static str {
+                match self { $(Self::$name => $why,)* }
+            }
+        }
+    };
+}
+
+catalogue! {
+    ManifestUnavailable "RP0101" CouldNotTell "the manifest cannot be read",
+        "Without its manifest nothing says what the pack holds.";
+    UnsupportedVersion "RP0102" Error "unsupported manifest version",
+        "Rules of a version this program does not know cannot be checked, so such a pack is refused.";
+    FileMissing "RP0103" Error "a listed file is missing",
+        "A record the manifest promises is not there.";
+    FileUnlisted "RP0104" Error "a file is not listed",
+        "Nothing covers a file that the manifest does not name, so it could say anything.";
+    NotAFile "RP0105" Error "not an ordinary file",
+        "Links and special files can change or never end, so they are never opened.";
+    UnsafePath "RP0106" Error "an unsafe path",
+        "A path that could leave the pack, or that machines read differently, is never opened.";
+    DuplicatePath "RP0107" Error "a path is listed twice",
+        "Two entries for one file make the count and the digest ambiguous.";
+    ArtifactMissing "RP0108" Error "a required artifact is not listed",
+        "A v1 pack has seven artifacts; leaving one out leaves its records unproven.";
+    ArtifactUnknown "RP0109" Error "an artifact the v1 format does not have",
+        "What the format does not define cannot be checked.";
+    IndexMismatch "RP0110" Error "artifact index and digest list disagree",
+        "Two readers of the manifest would believe different things.";
+    TooLarge "RP0111" CouldNotTell "larger than the limit",
+        "The file was not read; raise the limit with --max-artifact-bytes to check it.";
+    ReadFailed "RP0112" CouldNotTell "a file cannot be read",
+        "The medium failed, which says nothing about the pack.";
+    TooMany "RP0113" CouldNotTell "more entries than will be walked through",
+        "Something other than a pack lies here, or somebody wants the verifier to work for ever.";
+    DigestMismatch "RP0201" Error "hash mismatch",
+        "The file is not the one the manifest was written for.";
+    RootMismatch "RP0202" Error "root hash mismatch",
+        "The list of digests is not the one the root was computed over.";
+    NotCanonical "RP0203" Error "not canonical JSON",
+        "Only one spelling of a record has this digest; another spelling was not written by an exporter.";
+    LegacyForm "RP0204" Warning "legacy canonical form",
+        "Members or integers are written in the older form of v1, which is not RFC 8785.";
+    Malformed "RP0205" Error "not the shape the format asks for",
+        "A record that cannot be read cannot be true.";
+    SpecHashMismatch "RP0301" Error "spec hash is not the scenario's digest",
+        "The manifest speaks of another scenario than the pack holds.";
+    IdentityMismatch "RP0302" Error "records disagree on whose run this is",
+        "Tenant, namespace, scenario and run must be the same everywhere.";
+    ScenarioInvalid "RP0303" Error "the scenario makes no sense",
+        "No run can follow a scenario whose parts do not fit together.";
+    ReportContradicts "RP0304" Error "the enclosed report contradicts the pack",
+        "The exporter's own verification did not say what an honest one says.";
+    DuplicateDecision "RP0401" Error "a trigger was decided twice",
+        "A trigger has at most one decision.";
+    AnchorInvalid "RP0501" Error "evidence without the anchor its policy asks for",
+        "The manifest's anchor policy names this provider, and the evidence does not meet it.";
+    UnknownCondition "RP0502" Error "evidence for a condition the scenario does not have",
+        "Evidence must answer a question the scenario asks.";
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Code {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// One thing that is wrong, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Which kind.
+    pub code: Code,
+    /// How much it weighs.
+    pub severity: Severity,
+    /// The file, relative to the pack.
+    pub artifact: String,
+    /// The place in it as a JSON pointer; empty for the whole file.
+    pub pointer: String,
+    /// What should be there, if that can be said.
+    pub expected: Option<String>,
+    /// What is there.
+    pub found: Option<String>,
+    /// One sentence for people.
+    pub message: String,
+}
+
+impl Finding {
+    pub(super) fn new(code: Code, artifact: &str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            severity: code.severity(),
+            artifact: artifact.to_owned(),
+            pointer: String::new(),
+            expected: None,
+            found: None,
+            message: message.into(),
+        }
+    }
+
+    pub(super) fn at(mut self, pointer: impl Into<String>) -> Self {
+        self.pointer = pointer.into();
+        self
+    }
+
+    pub(super) fn differs(mut self, expected: impl fmt::Display, found: impl fmt::Display) -> Self {
+        self.expected = Some(expected.to_string());
+        self.found = Some(found.to_string());
+        self
+    }
+}

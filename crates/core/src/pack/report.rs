@@ -1,0 +1,129 @@
+use serde::{Deserialize, Serialize};
+
+use super::finding::{Finding, Severity};
+use super::manifest::Manifest;
+use crate::canon::Digest;
+use crate::model::tagged::string_enum;
+use crate::model::{NamespaceId, RunId, ScenarioId, TenantId, Timestamp};
+
+/// Findings kept in one report; further ones are counted.
+pub const FINDINGS_MAX: usize = 1_000;
+
+/// The report of the v1 wire: what `verifier_report.json` holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "wire format")]
+pub struct WireReport {
+    pub status: WireStatus,
+    pub checked_files: u64,
+    pub errors: Vec<String>,
+}
+
+string_enum! {
+    /// The two outcomes of the v1 wire.
+    pub enum WireStatus {
+        /// No errors.
+        Pass = "pass",
+        /// Errors.
+        Fail = "fail",
+    }
+}
+
+/// What a verification comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The pack agrees with itself. Nothing outside it was asked, so it may
+    /// still have been replaced whole.
+    Consistent,
+    /// The pack is refused.
+    Refused,
+    /// Something could not be looked at.
+    CouldNotTell,
+}
+
+/// The answer about one pack. It holds no time and no path of this machine, so
+/// the same pack gives the same report everywhere.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// What it comes to.
+    pub verdict: Verdict,
+    /// Listed files that could be read, whether or not their digests match.
+    pub checked_files: u64,
+    /// What the manifest says the pack is; nothing of it is proven by being here.
+    pub subject: Option<Subject>,
+    /// The digest of the manifest's bytes: the one number to compare by eye or pin.
+    pub pack_digest: Option<Digest>,
+    /// What was found, in the order of looking.
+    pub findings: Vec<Finding>,
+    /// Findings beyond [`FINDINGS_MAX`].
+    pub findings_left_out: u64,
+}
+
+/// Whose run a manifest says it is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[allow(missing_docs, reason = "the members are the manifest's")]
+pub struct Subject {
+    pub manifest_version: String,
+    pub tenant_id: TenantId,
+    pub namespace_id: NamespaceId,
+    pub scenario_id: ScenarioId,
+    pub run_id: RunId,
+    pub generated_at: Timestamp,
+    pub spec_hash: Digest,
+    pub root_hash: Digest,
+}
+
+impl Subject {
+    pub(super) fn of(manifest: &Manifest) -> Self {
+        Self {
+            manifest_version: manifest.manifest_version.clone(),
+            tenant_id: manifest.tenant_id,
+            namespace_id: manifest.namespace_id,
+            scenario_id: manifest.scenario_id.clone(),
+            run_id: manifest.run_id.clone(),
+            generated_at: manifest.generated_at,
+            spec_hash: manifest.spec_hash,
+            root_hash: manifest.integrity.root_hash,
+        }
+    }
+}
+
+impl Report {
+    /// The three members every v1 client knows. What could not be told is a
+    /// fail there: the wire has no third word.
+    pub fn wire(&self) -> WireReport {
+        let status = if self.verdict == Verdict::Consistent { WireStatus::Pass } else { WireStatus::Fail };
+        let errors = self.findings.iter().filter(|finding| finding.severity != Severity::Warning);
+        WireReport {
+            status,
+            checked_files: self.checked_files,
+            errors: errors.map(|finding| finding.message.clone()).collect(),
+        }
+    }
+}
+
+/// The machine-readable report: the wire's three members, and ours.
+#[derive(Serialize)]
+struct ReportWire<'a> {
+    #[serde(flatten)]
+    wire: WireReport,
+    verdict: Verdict,
+    pack_digest: Option<Digest>,
+    subject: Option<&'a Subject>,
+    findings: &'a [Finding],
+    findings_left_out: u64,
+}
+
+impl Serialize for Report {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        ReportWire {
+            wire: self.wire(),
+            verdict: self.verdict,
+            pack_digest: self.pack_digest,
+            subject: self.subject.as_ref(),
+            findings: &self.findings,
+            findings_left_out: self.findings_left_out,
+        }
+        .serialize(serializer)
+    }
+}

@@ -1,0 +1,95 @@
+use std::path::Path;
+
+use runpack_core::canon::{CanonError, Digest, to_vec};
+use runpack_core::engine::Scenario;
+use runpack_core::pack::{
+    BuildError, BuildOptions, Finding, Manifest, RunLogs, Severity, Verdict, VerifyOptions, WireReport, build, verify,
+    verify_draft,
+};
+
+use super::{OpenFault, PublishError, Published, Replace, StagedPack};
+
+/// What to export, and where.
+pub struct ExportRequest<'a> {
+    /// The directory.
+    pub target: &'a Path,
+    /// Whether another pack there may be replaced.
+    pub replace: Replace,
+    /// The manifest's name.
+    pub manifest_name: &'a str,
+    /// The scenario of the run.
+    pub scenario: &'a Scenario,
+    /// The run.
+    pub run: &'a dyn RunLogs,
+    /// What the pack says besides.
+    pub options: &'a BuildOptions,
+    /// Whether the builder's own verification is enclosed.
+    pub include_verification: bool,
+}
+
+/// A pack that is there to stay.
+#[derive(Debug)]
+pub struct Exported {
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// The digest of the manifest's bytes.
+    pub pack_digest: Digest,
+    /// The enclosed report, if one was asked for.
+    pub report: Option<WireReport>,
+    /// Whether it was there already.
+    pub published: Published,
+}
+
+/// Why nothing was exported.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The run cannot be a pack.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The directory cannot take it.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// Our own verifier refuses what was built, so nobody gets to see it.
+    #[error("the run does not make a pack that verifies: {}", first(.0))]
+    Refused(Vec<Finding>),
+    /// What was written cannot be read back.
+    #[error(transparent)]
+    ReadBack(#[from] OpenFault),
+    /// A record has no canonical form.
+    #[error(transparent)]
+    Canon(#[from] CanonError),
+}
+
+fn first(findings: &[Finding]) -> String {
+    let worst = findings.iter().find(|finding| finding.severity != Severity::Warning);
+    worst.map_or_else(String::new, |finding| format!("{} {}", finding.code, finding.message))
+}
+
+/// Builds a pack beside its target, verifies it as anybody else would, and only
+/// then lets it appear, whole, under its name.
+///
+/// # Errors
+/// See [`ExportError`]; the target is as it was.
+pub fn export(request: &ExportRequest<'_>) -> Result<Exported, ExportError> {
+    let options = VerifyOptions { artifact_bytes_max: request.options.artifact_bytes_max };
+    let mut staged = StagedPack::create(request.target, request.manifest_name, request.replace)?;
+    let draft = build(&mut staged, request.scenario, request.run, request.options)?;
+    let report = if request.include_verification {
+        let manifest = draft.manifest_bytes()?;
+        let checked = verify_draft(&staged.reader()?, &manifest, request.manifest_name, &options).report;
+        if checked.verdict != Verdict::Consistent {
+            return Err(ExportError::Refused(checked.findings));
+        }
+        Some(checked.wire())
+    } else {
+        None
+    };
+    let manifest = draft.finish(&mut staged, request.manifest_name, report.as_ref())?;
+    let checked = verify(&staged.reader()?, request.manifest_name, &options).report;
+    if checked.verdict != Verdict::Consistent {
+        return Err(ExportError::Refused(checked.findings));
+    }
+    let pack_digest = Digest::of(&to_vec(&manifest)?);
+    let published = staged.publish()?;
+    Ok(Exported { manifest, pack_digest, report, published })
+}

@@ -1,0 +1,18 @@
+//! Packs as directories: where they are, how they are read, how they get there.
+
+mod directory;
+mod export;
+mod location;
+mod publish;
+mod rename;
+mod staging;
+
+pub use directory::{DirectoryReader, OpenFault};
+pub use export::{ExportError, ExportRequest, Exported, export};
+pub use location::{LocationError, PackLocation};
+pub use publish::{PublishError, Published, Replace, StagedPack};
+pub use runpack_beneath::Links;
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests;

@@ -1,0 +1,28 @@
+//! The commands of `runpackd`. One file each: its arguments, one call inward,
+//! one rendering.
+
+#[allow(missing_docs, reason = "the arguments' docs are the help")]
+pub mod demo;
+#[allow(missing_docs, reason = "the arguments' docs are the help")]
+pub mod run;
+
+use std::io::Read;
+use std::path::Path;
+
+/// Bytes of one input document or line, unless raised with `--max-input-bytes`.
+pub const INPUT_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Reads an input file of at most `limit` bytes.
+fn read_input(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
+    let failed = |error: std::io::Error| format!("cannot read `{}`: {error}", path.display());
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > limit {
+        return Err(format!(
+            "`{}` has more than {limit} bytes\nhint: raise the limit with --max-input-bytes",
+            path.display()
+        ));
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,376 @@
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use runpack_core::engine::Scenario;
+use runpack_core::model::{
+    DecisionOutcome, GateEvalRecord, NextRequest, RunConfig, RunStatus, ScenarioSpec, StatusRequest, SubmitRequest,
+    Timestamp, TriState, TriggerEvent,
+};
+use runpack_core::pack::BuildOptions;
+use runpack_core::pack::layout::{ARTIFACT_BYTES_MAX, MANIFEST_NAME};
+use runpack_core::read::{self, Profile, Unknown};
+use runpack_storage::packs::{ExportRequest, Replace, export};
+use serde_json::Value;
+
+use super::{INPUT_BYTES_MAX, read_input};
+use crate::config::RunConfiguration;
+use crate::gatekeeper::{Answer, GateError, Gatekeeper};
+
+/// Run a scenario once and export the run as a pack: no server, no database
+///
+/// Times are `logical:1`, `unix_millis:1710000000000` or RFC 3339; no clock is
+/// ever read.
+///
+/// Exit codes: 0 the run completed, 1 it was held or failed, 2 it could not run.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  runpackd run --scenario scenario.json --run-config run.json --triggers triggers.jsonl --out pack"
+)]
+pub struct RunArgs {
+    /// The scenario, JSON or (by extension) RON
+    #[arg(long, value_name = "FILE")]
+    pub scenario: PathBuf,
+    /// Tenant, namespace, run and targets
+    #[arg(long, value_name = "FILE")]
+    pub run_config: PathBuf,
+    /// One trigger event per line
+    #[arg(long, value_name = "FILE.jsonl", conflicts_with = "calls", required_unless_present = "calls")]
+    pub triggers: Option<PathBuf>,
+    /// One call per line: {"call":"next|trigger|submit|status","request":{…}}
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub calls: Option<PathBuf>,
+    /// Where the pack goes: a directory that is absent, empty, or holds the same pack
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Replace another pack at DIR
+    #[arg(long)]
+    pub replace: bool,
+    /// Issue the first stage's packets under an `init` trigger
+    #[arg(long)]
+    pub issue_entry_packets: bool,
+    /// When the run starts [default: the first call's time]
+    #[arg(long, value_name = "TIME")]
+    pub started_at: Option<Timestamp>,
+    /// When the pack is made [default: the last call's time]
+    #[arg(long, value_name = "TIME")]
+    pub generated_at: Option<Timestamp>,
+    /// Enclose the report of the builder's own verification
+    #[arg(long)]
+    pub include_verification: bool,
+    /// Providers, policy, trust and anchors [default: the time provider alone]
+    #[arg(long, value_name = "decision-gate.toml")]
+    pub config: Option<PathBuf>,
+    /// The manifest's name
+    #[arg(long, value_name = "NAME", default_value = MANIFEST_NAME)]
+    pub manifest_name: String,
+    /// How long one trigger waits for its evidence
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 30_000)]
+    pub gather_timeout_ms: u64,
+    /// Bytes of the scenario, the run config, and each line of calls
+    #[arg(long, value_name = "BYTES", default_value_t = INPUT_BYTES_MAX)]
+    pub max_input_bytes: u64,
+    /// Bytes of one artifact of the pack
+    #[arg(long, value_name = "BYTES", default_value_t = ARTIFACT_BYTES_MAX)]
+    pub max_artifact_bytes: u64,
+}
+
+/// What a run came to.
+pub struct Outcome {
+    /// What to print.
+    pub text: String,
+    /// Things to say beside it.
+    pub warnings: Vec<String>,
+    /// How the run stands.
+    pub status: RunStatus,
+}
+
+/// Runs and exports.
+///
+/// # Errors
+/// A sentence that says what could not be done; nothing was exported.
+pub async fn run(args: &RunArgs) -> Result<Outcome, String> {
+    let scenario = read_scenario(&args.scenario, args.max_input_bytes)?;
+    let run_config: RunConfig = read_json(&args.run_config, args.max_input_bytes)?;
+    let configuration = match &args.config {
+        Some(path) => RunConfiguration::read(path),
+        None => RunConfiguration::embedded(),
+    }
+    .map_err(|error| error.to_string())?;
+    check_providers(&scenario, &configuration)?;
+    let RunConfiguration { settings, policy, registry, security, warnings } = configuration;
+    let anchor_policy = settings.anchors.clone();
+    let gather_deadline = Duration::from_millis(args.gather_timeout_ms);
+    let gatekeeper = Gatekeeper { runs: Default::default(), registry, settings, policy, gather_deadline };
+
+    let mut lines = Calls::open(args)?;
+    let mut pending = lines.next_call()?;
+    let first = pending.as_ref().map(|(_, call)| call.time());
+    let started_at =
+        args.started_at.or(first).ok_or("there are no calls, so --started-at must say when the run starts")?;
+    gatekeeper
+        .start(&scenario, &run_config, started_at, args.issue_entry_packets)
+        .map_err(|error| format!("the run cannot start: {error}"))?;
+
+    let mut story = Story::default();
+    let mut last_time = started_at;
+    while let Some((line, call)) = pending {
+        last_time = call.time();
+        let told = play(&gatekeeper, &scenario, &call).await;
+        story.add(line, &call, told.map_err(|error| format!("{}: line {line}: {error}", lines.shown))?);
+        pending = lines.next_call()?;
+    }
+
+    let state = gatekeeper.state(&run_config).ok_or("the run has vanished from its store")?;
+    let options = BuildOptions {
+        generated_at: args.generated_at.unwrap_or(last_time),
+        anchor_policy,
+        security: Some(security),
+        artifact_bytes_max: args.max_artifact_bytes,
+    };
+    let exported = export(&ExportRequest {
+        target: &args.out,
+        replace: if args.replace { Replace::Yes } else { Replace::No },
+        manifest_name: &args.manifest_name,
+        scenario: &scenario,
+        run: &state,
+        options: &options,
+        include_verification: args.include_verification,
+    })
+    .map_err(|error| format!("the pack was not exported: {error}"))?;
+
+    let mut text = story.tell();
+    let _ = writeln!(text, "run {} is {} in stage {}", state.run_id, state.status, state.current_stage_id);
+    let _ = writeln!(text, "pack {}", args.out.display());
+    let _ = writeln!(text, "  root digest  {}", exported.manifest.integrity.root_hash);
+    let _ = writeln!(text, "  pack digest  {}", exported.pack_digest);
+    Ok(Outcome { text, warnings, status: state.status })
+}
+
+fn read_scenario(path: &Path, limit: u64) -> Result<Scenario, String> {
+    let bytes = read_input(path, limit)?;
+    let place = |error: &dyn std::fmt::Display| format!("`{}`: {error}", path.display());
+    let spec: ScenarioSpec = if path.extension().is_some_and(|extension| extension == "ron") {
+        read::ron_value(&bytes, Profile::Ingest).and_then(|tree| read::ingest_value(tree, Unknown::Refuse))
+    } else {
+        read::ingest(&bytes, Unknown::Refuse)
+    }
+    .map_err(|refusal| place(&refusal))?;
+    Scenario::new(spec).map_err(|fault| place(&format_args!("invalid scenario spec: {fault}")))
+}
+
+fn read_json<T: serde::de::DeserializeOwned + read::Admit>(path: &Path, limit: u64) -> Result<T, String> {
+    let bytes = read_input(path, limit)?;
+    read::ingest(&bytes, Unknown::Refuse).map_err(|refusal| format!("`{}`: {refusal}", path.display()))
+}
+
+/// A one-shot run can say at once what a service only finds at the first call.
+fn check_providers(scenario: &Scenario, configuration: &RunConfiguration) -> Result<(), String> {
+    let missing = scenario
+        .spec()
+        .conditions
+        .iter()
+        .find(|condition| !configuration.registry.contains(&condition.query.provider_id));
+    match missing {
+        None => Ok(()),
+        Some(condition) => Err(format!(
+            "condition `{}` asks provider `{}`, which is not configured\n\
+             hint: name it under [[providers]] in a config and pass --config",
+            condition.condition_id, condition.query.provider_id
+        )),
+    }
+}
+
+enum Call {
+    Next(NextRequest),
+    Trigger(TriggerEvent),
+    Submit(SubmitRequest),
+    Status(StatusRequest),
+}
+
+impl Call {
+    fn time(&self) -> Timestamp {
+        match self {
+            Self::Next(request) => request.time,
+            Self::Trigger(event) => event.time,
+            Self::Submit(request) => request.submitted_at,
+            Self::Status(request) => request.requested_at,
+        }
+    }
+}
+
+/// Reads calls line by line, so that a long file costs no memory.
+struct Calls {
+    lines: BufReader<std::fs::File>,
+    shown: String,
+    line: u64,
+    limit: u64,
+    triggers_only: bool,
+}
+
+impl Calls {
+    fn open(args: &RunArgs) -> Result<Self, String> {
+        let triggers_only = args.triggers.is_some();
+        let path = args.triggers.as_ref().or(args.calls.as_ref()).ok_or("pass --triggers or --calls")?;
+        let shown = format!("`{}`", path.display());
+        let file = std::fs::File::open(path).map_err(|error| format!("cannot read {shown}: {error}"))?;
+        Ok(Self { lines: BufReader::new(file), shown, line: 0, limit: args.max_input_bytes, triggers_only })
+    }
+
+    fn next_call(&mut self) -> Result<Option<(u64, Call)>, String> {
+        loop {
+            let mut text = Vec::new();
+            let read = (&mut self.lines).take(self.limit + 1).read_until(b'\n', &mut text);
+            let count = read.map_err(|error| format!("cannot read {}: {error}", self.shown))?;
+            if count == 0 {
+                return Ok(None);
+            }
+            self.line += 1;
+            let place = |problem: &dyn std::fmt::Display| format!("{}: line {}: {problem}", self.shown, self.line);
+            if count as u64 > self.limit {
+                let problem = format!("more than {} bytes\nhint: raise the limit with --max-input-bytes", self.limit);
+                return Err(place(&problem));
+            }
+            if text.trim_ascii().is_empty() {
+                continue;
+            }
+            let call = if self.triggers_only {
+                read::ingest(&text, Unknown::Refuse).map(Call::Trigger).map_err(|refusal| place(&refusal))?
+            } else {
+                parse_call(&text).map_err(|problem| place(&problem))?
+            };
+            return Ok(Some((self.line, call)));
+        }
+    }
+}
+
+fn parse_call(text: &[u8]) -> Result<Call, String> {
+    let tree = read::value(text, Profile::Ingest).map_err(|refusal| refusal.to_string())?;
+    let Value::Object(mut members) = tree else { return Err("a call is an object".to_owned()) };
+    let (call, request) = match (members.remove("call"), members.remove("request")) {
+        (Some(Value::String(call)), Some(request)) => (call, request),
+        _ => return Err("a call has the members `call` (a string) and `request`".to_owned()),
+    };
+    if let Some(extra) = members.keys().next() {
+        return Err(format!("unknown member `{extra}`"));
+    }
+    let refuse = |refusal: read::Refusal| format!("request of `{call}`: {refusal}");
+    match call.as_str() {
+        "next" => read::ingest_value(request, Unknown::Refuse).map(Call::Next).map_err(refuse),
+        "trigger" => read::ingest_value(request, Unknown::Refuse).map(Call::Trigger).map_err(refuse),
+        "submit" => read::ingest_value(request, Unknown::Refuse).map(Call::Submit).map_err(refuse),
+        "status" => read::ingest_value(request, Unknown::Refuse).map(Call::Status).map_err(refuse),
+        other => Err(format!("unknown call `{other}`, expected `next`, `trigger`, `submit` or `status`")),
+    }
+}
+
+enum Told {
+    Decided(Answer),
+    Said(String),
+}
+
+async fn play(gatekeeper: &Gatekeeper, scenario: &Scenario, call: &Call) -> Result<Told, GateError> {
+    match call {
+        Call::Next(request) => gatekeeper.next(scenario, request).await.map(Told::Decided),
+        Call::Trigger(event) => gatekeeper.trigger(scenario, event).await.map(Told::Decided),
+        Call::Submit(request) => match gatekeeper.submit(scenario, request) {
+            Ok(_) => Ok(Told::Said(format!("submission {} taken", request.submission_id))),
+            // The failed call is in the log, so the run goes on.
+            Err(error @ GateError::SubmissionConflict(_)) => Ok(Told::Said(error.to_string())),
+            Err(error) => Err(error),
+        },
+        Call::Status(request) => {
+            gatekeeper.status(scenario, request).map(|status| Told::Said(format!("status {}", status.status)))
+        }
+    }
+}
+
+/// Calls told one by one; beyond these only counted.
+const TOLD_MAX: u64 = 20;
+
+/// What to print about the calls: each while they are few, and why the last
+/// decision came out as it did, gate by gate.
+#[derive(Default)]
+struct Story {
+    text: String,
+    calls: u64,
+    last: Option<Answer>,
+}
+
+impl Story {
+    fn add(&mut self, line: u64, call: &Call, told: Told) {
+        self.calls += 1;
+        let text = match told {
+            Told::Decided(answer) => {
+                let decision = &answer.result.decision;
+                let text = format!(
+                    "{} decided {} at {} in stage {}: {}",
+                    decision.decision_id,
+                    decision.trigger_id,
+                    decision.decided_at,
+                    decision.stage_id,
+                    outcome(&decision.outcome)
+                );
+                self.last = Some(answer);
+                text
+            }
+            Told::Said(text) => format!("{text} at {}", call.time()),
+        };
+        if self.calls <= TOLD_MAX {
+            let _ = writeln!(self.text, "line {line}: {text}");
+        }
+    }
+
+    fn tell(mut self) -> String {
+        if self.calls > TOLD_MAX {
+            let _ = writeln!(self.text, "and {} more calls", self.calls - TOLD_MAX);
+        }
+        if let Some(answer) = self.last {
+            let decision = &answer.result.decision;
+            let _ = writeln!(self.text, "\n{}: {}", decision.decision_id, outcome(&decision.outcome));
+            if answer.gate_evals.is_empty() {
+                let _ = writeln!(self.text, "  no gate was asked");
+            }
+            answer.gate_evals.iter().for_each(|record| explain(&mut self.text, record));
+        }
+        self.text
+    }
+}
+
+fn outcome(outcome: &DecisionOutcome) -> String {
+    match outcome {
+        DecisionOutcome::Start { stage_id } => format!("start in {stage_id}"),
+        DecisionOutcome::Complete { stage_id } => format!("complete in {stage_id}"),
+        DecisionOutcome::Advance { from_stage, to_stage, timeout } => {
+            format!("advance from {from_stage} to {to_stage}{}", if *timeout { " by timeout" } else { "" })
+        }
+        DecisionOutcome::Hold { summary } => {
+            let gates: Vec<_> = summary.unmet_gates.iter().map(ToString::to_string).collect();
+            format!("hold, unmet: {}", gates.join(", "))
+        }
+        DecisionOutcome::Fail { reason } => format!("fail: {reason}"),
+    }
+}
+
+fn explain(text: &mut String, record: &GateEvalRecord) {
+    let _ = writeln!(text, "  gate {} is {}", record.evaluation.gate_id, record.evaluation.status);
+    for evidence in &record.evidence {
+        let why = match (&evidence.result.error, &evidence.result.value) {
+            (Some(error), _) => format!("{}: {}", error.code, error.message),
+            (None, Some(value)) => shorten(&serde_json::to_string(value).unwrap_or_default()),
+            (None, None) => "no value".to_owned(),
+        };
+        let mark = if evidence.status == TriState::True { "+" } else { "-" };
+        let _ = writeln!(text, "    {mark} {} is {}: {why}", evidence.condition_id, evidence.status);
+    }
+}
+
+fn shorten(text: &str) -> String {
+    if text.chars().count() <= 100 {
+        text.to_owned()
+    } else {
+        format!("{}…", text.chars().take(99).collect::<String>())
+    }
+}

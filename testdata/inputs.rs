@@ -1,0 +1,35 @@
+//! Inputs that lie outside the project and may be absent.
+//!
+//! Tests read them where they exist and pass without them; each absent input
+//! prints one line. `RUNPACK_REQUIRE=shared,servers,chromium` makes the absence
+//! of what it names an error.
+
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::print_stderr)]
+
+use std::path::{Path, PathBuf};
+
+/// The project's own directory.
+pub fn root() -> PathBuf {
+    let mut at = Path::new(env!("CARGO_MANIFEST_DIR"));
+    while !at.join("Cargo.lock").exists() {
+        at = at.parent().expect("a Cargo.lock above every member");
+    }
+    at.to_owned()
+}
+
+/// A path of the project's own test data.
+pub fn testdata(path: &str) -> PathBuf {
+    root().join("testdata").join(path)
+}
+
+/// A path beside the project, in `shared`, if it is there.
+pub fn shared(path: &str) -> Option<PathBuf> {
+    let found = root().parent().unwrap().join("shared").join(path);
+    if found.exists() {
+        return Some(found);
+    }
+    let required = std::env::var("RUNPACK_REQUIRE").unwrap_or_default();
+    assert!(!required.split(',').any(|name| name == "shared"), "shared/{path} is required and absent");
+    eprintln!("absent: shared/{path}; what needs it was not tested");
+    None
+}
