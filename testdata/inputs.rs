@@ -4,7 +4,7 @@
 //! prints one line. `RUNPACK_REQUIRE=shared,servers,chromium` makes the absence
 //! of what it names an error.
 
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::print_stderr)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::print_stderr, clippy::disallowed_methods)]
 
 use std::path::{Path, PathBuf};
 

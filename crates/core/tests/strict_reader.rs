@@ -1,5 +1,7 @@
 //! The strict reader: what it refuses, and where it says so.
 
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test reads its own data")]
+
 #[path = "../../../testdata/inputs.rs"]
 mod inputs;
 

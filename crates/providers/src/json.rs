@@ -259,7 +259,9 @@ impl Files {
     }
 
     fn json(&self, asked: &Asked, bytes: &[u8]) -> Result<Value, EvidenceError> {
-        read::value(bytes, Profile::Ingest).map_err(|refusal| {
+        // A large integer elsewhere in the file is nobody's business; one that is
+        // selected is refused when the evidence is admitted.
+        read::value(bytes, Profile::Pack).map_err(|refusal| {
             let reason = match refusal {
                 Refusal::NotUtf8 { .. }
                 | Refusal::ByteOrderMark

@@ -249,9 +249,8 @@ impl Calls {
 fn parse_call(text: &[u8]) -> Result<Call, String> {
     let tree = read::value(text, Profile::Ingest).map_err(|refusal| refusal.to_string())?;
     let Value::Object(mut members) = tree else { return Err("a call is an object".to_owned()) };
-    let (call, request) = match (members.remove("call"), members.remove("request")) {
-        (Some(Value::String(call)), Some(request)) => (call, request),
-        _ => return Err("a call has the members `call` (a string) and `request`".to_owned()),
+    let (Some(Value::String(call)), Some(request)) = (members.remove("call"), members.remove("request")) else {
+        return Err("a call has the members `call` (a string) and `request`".to_owned());
     };
     if let Some(extra) = members.keys().next() {
         return Err(format!("unknown member `{extra}`"));
@@ -267,14 +266,14 @@ fn parse_call(text: &[u8]) -> Result<Call, String> {
 }
 
 enum Told {
-    Decided(Answer),
+    Decided(Box<Answer>),
     Said(String),
 }
 
 async fn play(gatekeeper: &Gatekeeper, scenario: &Scenario, call: &Call) -> Result<Told, GateError> {
     match call {
-        Call::Next(request) => gatekeeper.next(scenario, request).await.map(Told::Decided),
-        Call::Trigger(event) => gatekeeper.trigger(scenario, event).await.map(Told::Decided),
+        Call::Next(request) => gatekeeper.next(scenario, request).await.map(Box::new).map(Told::Decided),
+        Call::Trigger(event) => gatekeeper.trigger(scenario, event).await.map(Box::new).map(Told::Decided),
         Call::Submit(request) => match gatekeeper.submit(scenario, request) {
             Ok(_) => Ok(Told::Said(format!("submission {} taken", request.submission_id))),
             // The failed call is in the log, so the run goes on.
@@ -296,7 +295,7 @@ const TOLD_MAX: u64 = 20;
 struct Story {
     text: String,
     calls: u64,
-    last: Option<Answer>,
+    last: Option<Box<Answer>>,
 }
 
 impl Story {
