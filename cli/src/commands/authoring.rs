@@ -2,8 +2,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use runpack_core::engine::Scenario;
 
-use super::{Form, INPUT_BYTES_MAX, Outcome, read_scenario};
+use super::{Form, INPUT_BYTES_MAX, Outcome, parse_scenario, read_input};
 use crate::out;
 
 /// Check and normalise scenario files
@@ -21,7 +22,7 @@ enum Command {
 
 /// Say whether a scenario file makes sense
 ///
-/// Exit codes: 0 it does, 2 it does not, and why.
+/// Exit codes: 0 it does, 1 it does not, and why; 2 the file cannot be read.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  runpack authoring validate scenario.ron")]
 struct ValidateArgs {
@@ -31,7 +32,7 @@ struct ValidateArgs {
 
 /// Print a scenario in its canonical form, which is what digests cover
 ///
-/// Exit codes: 0 printed, 2 the scenario makes no sense, and why.
+/// Exit codes: 0 printed, 1 the scenario makes no sense, and why; 2 the file cannot be read.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  runpack authoring normalize scenario.ron > scenario.json")]
 struct NormalizeArgs {
@@ -56,38 +57,42 @@ struct InputArgs {
 }
 
 impl InputArgs {
-    fn read(&self) -> Result<runpack_core::engine::Scenario, String> {
-        let form = self.format.unwrap_or_else(|| Form::of(&self.file));
-        read_scenario(&self.file, form, self.max_input_bytes)
+    /// Reads the file and hands its scenario to `tell`; a scenario that makes
+    /// no sense is an answer.
+    fn answer(&self, tell: impl FnOnce(&Scenario) -> Result<String, String>) -> Outcome {
+        let bytes = read_input(&self.file, self.max_input_bytes)?;
+        match parse_scenario(&bytes, self.format.unwrap_or_else(|| Form::of(&self.file))) {
+            Ok(scenario) => {
+                out::say(&tell(&scenario)?);
+                Ok(ExitCode::SUCCESS)
+            }
+            Err(problem) => {
+                out::talk(format_args!("{}: not valid: {problem}", self.file.display()));
+                Ok(ExitCode::FAILURE)
+            }
+        }
     }
 }
 
 pub(crate) fn authoring(args: &AuthoringArgs) -> Outcome {
     match &args.command {
-        Command::Validate(args) => {
-            let scenario = args.input.read()?;
-            out::say(&format!(
+        Command::Validate(args) => args.input.answer(|scenario| {
+            Ok(format!(
                 "{}: valid\n  scenario     {}\n  spec digest  {}\n",
                 out::printable(&args.input.file.display().to_string()),
                 out::printable(scenario.spec().scenario_id.as_str()),
                 scenario.digest()
-            ));
-        }
-        Command::Normalize(args) => {
-            let scenario = args.input.read()?;
-            let text = match args.to {
-                Form::Json => String::from_utf8_lossy(scenario.canonical_bytes()).into_owned(),
-                Form::Ron => ron(&scenario)?,
-            };
-            out::say(&text);
-            out::say("\n");
-        }
+            ))
+        }),
+        Command::Normalize(args) => args.input.answer(|scenario| match args.to {
+            Form::Json => Ok(format!("{}\n", String::from_utf8_lossy(scenario.canonical_bytes()))),
+            Form::Ron => ron(scenario).map(|text| text + "\n"),
+        }),
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// RON in the shape of JSON, so that the reader takes it back.
-fn ron(scenario: &runpack_core::engine::Scenario) -> Result<String, String> {
+fn ron(scenario: &Scenario) -> Result<String, String> {
     let tree: serde_json::Value =
         serde_json::from_slice(scenario.canonical_bytes()).map_err(|error| error.to_string())?;
     ron::ser::to_string_pretty(&tree, ron::ser::PrettyConfig::default()).map_err(|error| error.to_string())

@@ -7,7 +7,7 @@ use runpack_core::pack::layout::{ARTIFACT_BYTES_MAX, MANIFEST_NAME};
 use runpack_core::pack::{BuildOptions, SecurityContext};
 use runpack_storage::packs::{ExportRequest, Published, Replace, export};
 
-use super::{Form, INPUT_BYTES_MAX, Outcome, read_json, read_scenario};
+use super::{INPUT_BYTES_MAX, Outcome, read_json, read_scenario};
 use crate::out;
 
 /// Build a pack from a scenario and a recorded run state
@@ -55,7 +55,7 @@ pub(crate) struct BuildArgs {
 
 pub(crate) fn build(args: &BuildArgs) -> Outcome {
     let limit = args.max_input_bytes;
-    let scenario = read_scenario(&args.scenario, Form::of(&args.scenario), limit)?;
+    let scenario = read_scenario(&args.scenario, limit)?;
     let state: RunState = read_json(&args.state, limit)?;
     let anchors: Option<AnchorPolicy> = args.anchor_policy.as_deref().map(|path| read_json(path, limit)).transpose()?;
     let security: Option<SecurityContext> = args.security.as_deref().map(|path| read_json(path, limit)).transpose()?;

@@ -109,15 +109,18 @@ pub(crate) fn read_json<T: DeserializeOwned + Admit>(path: &Path, limit: u64) ->
     read::ingest(&bytes, Unknown::Refuse).map_err(|refusal| format!("`{}`: {refusal}", path.display()))
 }
 
-/// Reads and checks a scenario.
-pub(crate) fn read_scenario(path: &Path, form: Form, limit: u64) -> Result<Scenario, String> {
+/// Reads a scenario to be used.
+pub(crate) fn read_scenario(path: &Path, limit: u64) -> Result<Scenario, String> {
     let bytes = read_input(path, limit)?;
+    parse_scenario(&bytes, Form::of(path)).map_err(|problem| format!("`{}`: {problem}", path.display()))
+}
+
+/// Checks a scenario; the error says what makes no sense, and where.
+pub(crate) fn parse_scenario(bytes: &[u8], form: Form) -> Result<Scenario, String> {
     let spec: Result<ScenarioSpec, _> = match form {
-        Form::Json => read::ingest(&bytes, Unknown::Refuse),
-        Form::Ron => {
-            read::ron_value(&bytes, Profile::Ingest).and_then(|tree| read::ingest_value(tree, Unknown::Refuse))
-        }
+        Form::Json => read::ingest(bytes, Unknown::Refuse),
+        Form::Ron => read::ron_value(bytes, Profile::Ingest).and_then(|tree| read::ingest_value(tree, Unknown::Refuse)),
     };
-    let spec = spec.map_err(|refusal| format!("`{}`: {refusal}", path.display()))?;
-    Scenario::new(spec).map_err(|fault| format!("`{}`: invalid scenario spec: {fault}", path.display()))
+    let spec = spec.map_err(|refusal| refusal.to_string())?;
+    Scenario::new(spec).map_err(|fault| format!("invalid scenario spec: {fault}"))
 }
