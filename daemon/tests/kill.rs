@@ -58,11 +58,8 @@ fn a_killed_export_leaves_nothing_that_looks_like_a_pack() {
         let share = 0.3 + 0.8 * f64::from(round * 37 % 100) / 100.0;
         std::thread::sleep(Duration::from_secs_f64(whole.as_secs_f64() * share));
         child.kill().unwrap();
-        if child.wait().unwrap().code().is_some() {
-            finished += 1
-        } else {
-            killed += 1
-        }
+        let ended = child.wait().unwrap().code().is_some();
+        *(if ended { &mut finished } else { &mut killed }) += 1;
         staged += check_everything(dir);
     }
     println!("{killed} killed, {finished} finished first, {staged} half-written stagings seen");

@@ -1,6 +1,8 @@
 //! The packs of the reference system, byte for byte: their inputs are replayed
 //! through `runpackd run` and every file is compared.
 
+#![allow(clippy::unwrap_used, reason = "a test reads its own data")]
+
 #[path = "../../testdata/inputs.rs"]
 mod inputs;
 

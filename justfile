@@ -1,0 +1,30 @@
+# `just` lists the recipes. `just check` is the inner loop; `.ci/run` is what lands.
+
+_default:
+    @just --list
+
+# Format, lint and test what is quick: the inner loop, under a minute when warm
+check:
+    cargo fmt --all --check
+    cargo clippy --locked --workspace --all-targets -- -D warnings
+    cargo test --locked --workspace --quiet
+
+# All tests
+test:
+    cargo test --locked --workspace
+
+# Write down again what tests compare with; read the difference before you commit it
+bless:
+    RUNPACK_BLESS=1 cargo test --locked --workspace
+
+# Ratios against a peer or the limit, in one run
+bench:
+    cargo bench --locked -p runpack-daemon --bench held
+
+# The first look
+demo:
+    cargo run --locked --bin runpackd -- demo
+
+# What takes too long for every change: more rounds of kill -9 on a release build
+nightly:
+    RUNPACK_KILL_ROUNDS=200 cargo test --locked --release -p runpack-daemon --test kill -- --nocapture
