@@ -35,19 +35,58 @@ pub struct NotCanonical {
 /// # Errors
 /// The first byte at which the document is in neither form.
 pub fn check(bytes: &[u8]) -> Result<Form, NotCanonical> {
-    if let Err(error) = std::str::from_utf8(bytes) {
-        return Err(NotCanonical { offset: error.valid_up_to(), reason: "not UTF-8" });
+    let mut checker = Checker::default();
+    let end = checker.value(bytes, 0)?;
+    if end != bytes.len() {
+        return Err(NotCanonical { offset: end, reason: "bytes after the value" });
     }
-    let mut walk = Walk { bytes, at: 0, depth: 0, not_rfc: None, not_legacy: None };
-    walk.value()?;
-    if walk.at != bytes.len() {
-        return Err(walk.refuse("bytes after the value"));
+    checker.form()
+}
+
+/// Checks a document piece by piece, as a log is read record by record.
+#[derive(Debug, Default)]
+pub struct Checker {
+    /// Offset of the piece in its document.
+    base: usize,
+    not_rfc: Option<usize>,
+    not_legacy: Option<usize>,
+}
+
+impl Checker {
+    /// A checker whose next piece starts `base` bytes into its document.
+    #[must_use]
+    pub fn at(self, base: usize) -> Self {
+        Self { base, ..self }
     }
-    match (walk.not_rfc, walk.not_legacy) {
-        (None, _) => Ok(Form::Rfc8785),
-        (Some(offset), None) => Ok(Form::Legacy { offset }),
-        (Some(rfc), Some(legacy)) => {
-            Err(NotCanonical { offset: rfc.max(legacy), reason: "neither canonical order nor canonical numbers" })
+
+    /// Passes the value at the start of `bytes`, which lies inside `depth`
+    /// containers, and answers where it ends. Offsets are the document's.
+    ///
+    /// # Errors
+    /// The first fault. At the end of `bytes` it may only mean that more of the
+    /// document is needed.
+    pub fn value(&mut self, bytes: &[u8], depth: usize) -> Result<usize, NotCanonical> {
+        let mut walk = Walk { bytes, at: 0, depth, base: self.base, not_rfc: self.not_rfc, not_legacy: self.not_legacy };
+        walk.value()?;
+        let end = walk.at;
+        (self.not_rfc, self.not_legacy) = (walk.not_rfc, walk.not_legacy);
+        match std::str::from_utf8(&bytes[..end]) {
+            Ok(_) => Ok(end),
+            Err(error) => Err(NotCanonical { offset: self.base + error.valid_up_to(), reason: "not UTF-8" }),
+        }
+    }
+
+    /// The form of everything passed so far.
+    ///
+    /// # Errors
+    /// Some of it is in one form only and some in the other.
+    pub fn form(&self) -> Result<Form, NotCanonical> {
+        match (self.not_rfc, self.not_legacy) {
+            (None, _) => Ok(Form::Rfc8785),
+            (Some(offset), None) => Ok(Form::Legacy { offset }),
+            (Some(rfc), Some(legacy)) => {
+                Err(NotCanonical { offset: rfc.max(legacy), reason: "two canonical forms in one document" })
+            }
         }
     }
 }
@@ -56,13 +95,14 @@ struct Walk<'a> {
     bytes: &'a [u8],
     at: usize,
     depth: usize,
+    base: usize,
     not_rfc: Option<usize>,
     not_legacy: Option<usize>,
 }
 
 impl<'a> Walk<'a> {
     fn refuse(&self, reason: &'static str) -> NotCanonical {
-        NotCanonical { offset: self.at, reason }
+        NotCanonical { offset: self.base + self.at, reason }
     }
 
     fn peek(&self) -> Option<u8> {
@@ -156,22 +196,22 @@ impl<'a> Walk<'a> {
         let length = left.len().min(right.len());
         let differ = left.iter().zip(right).position(|(l, r)| l != r).unwrap_or(length);
         if differ == left.len() && differ == right.len() {
-            return Err(NotCanonical { offset: start, reason: "duplicate member" });
+            return Err(NotCanonical { offset: self.base + start, reason: "duplicate member" });
         }
         // The closing quote takes part in the older order.
         let quoted = |name: &[u8]| name.get(differ).copied().unwrap_or(b'"');
         if quoted(left) > quoted(right) {
-            self.not_legacy.get_or_insert(start);
+            self.not_legacy.get_or_insert(self.base + start);
         }
         // Plain names below U+E000 order alike as UTF-8 and as UTF-16.
         let plain = |name: &[u8]| !name.iter().any(|&byte| byte == b'\\' || byte >= 0xee);
         let in_order =
             if plain(left) && plain(right) { left < right } else { utf16_cmp(left, right) == Ordering::Less };
         if !in_order {
-            self.not_rfc.get_or_insert(start);
+            self.not_rfc.get_or_insert(self.base + start);
         }
         if self.not_rfc.is_some() && self.not_legacy.is_some() {
-            return Err(NotCanonical { offset: start, reason: "member names out of order" });
+            return Err(NotCanonical { offset: self.base + start, reason: "member names out of order" });
         }
         Ok(())
     }
@@ -222,7 +262,8 @@ impl<'a> Walk<'a> {
 
     fn number(&mut self) -> Result<(), NotCanonical> {
         let start = self.at;
-        let refuse = || NotCanonical { offset: start, reason: "number not in canonical form" };
+        let refused = NotCanonical { offset: self.base + start, reason: "number not in canonical form" };
+        let refuse = || refused;
         if self.peek() == Some(b'-') {
             self.at += 1;
         }
@@ -253,7 +294,7 @@ impl<'a> Walk<'a> {
         if !verbatim {
             return Err(refuse());
         }
-        self.not_rfc.get_or_insert(start);
+        self.not_rfc.get_or_insert(self.base + start);
         if self.not_legacy.is_some() {
             return Err(refuse());
         }

@@ -17,17 +17,51 @@ use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
-pub use check::{Form, NotCanonical, check};
+pub use check::{Checker, Form, NotCanonical, check};
 pub use number::{INTEGER_MAX, Unrepresentable, canonical_number, decimal_cmp};
 pub use size::{TooLarge, size_within};
 
 /// The canonical bytes of `value`.
 ///
+/// `serde_jcs` is the authority and slow. The types of [`crate::model`] name
+/// their members in canonical order, so most values only have to be written as
+/// they come; what comes out is checked, and anything that is not canonical is
+/// written again by the authority. Equal for every value: a test compares them.
+///
 /// # Errors
-/// A value that has no JSON form: a map with keys that are not strings, or a
-/// number that is not finite. The types of [`crate::model`] hold neither.
+/// A value that has no JSON form, such as a map with keys that are not strings.
+/// The types of [`crate::model`] hold none, and no number that is not finite.
 pub fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CanonError> {
+    let bytes = as_declared(value)?;
+    if check(&bytes) == Ok(Form::Rfc8785) {
+        return Ok(bytes);
+    }
     serde_jcs::to_vec(value).map_err(CanonError)
+}
+
+/// Compact JSON with members as they are declared and numbers in their
+/// ECMAScript form: canonical for most values, and unchecked.
+pub(crate) fn as_declared<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CanonError> {
+    let mut bytes = Vec::with_capacity(256);
+    let mut writer = serde_json::Serializer::with_formatter(&mut bytes, number::EcmaNumbers);
+    value.serialize(&mut writer).map_err(CanonError)?;
+    Ok(bytes)
+}
+
+/// Hashes what it is given, piece by piece.
+#[derive(Debug, Clone, Default)]
+pub struct Hasher(Sha256);
+
+impl Hasher {
+    /// Takes the next piece.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all pieces.
+    pub fn finish(self) -> Digest {
+        Digest(self.0.finalize().into())
+    }
 }
 
 /// A value could not be written as canonical JSON.
@@ -140,14 +174,14 @@ impl<'de> Deserialize<'de> for Digest {
 /// Passes bytes on while hashing and counting them.
 pub struct HashingWriter<W> {
     inner: W,
-    hasher: Sha256,
+    hasher: Hasher,
     written: u64,
 }
 
 impl<W: Write> HashingWriter<W> {
     /// Nothing hashed yet.
     pub fn new(inner: W) -> Self {
-        Self { inner, hasher: Sha256::new(), written: 0 }
+        Self { inner, hasher: Hasher::default(), written: 0 }
     }
 
     /// Bytes passed on so far.
@@ -157,7 +191,7 @@ impl<W: Write> HashingWriter<W> {
 
     /// The writer behind, and the digest of what went to it.
     pub fn finish(self) -> (W, Digest) {
-        (self.inner, Digest(self.hasher.finalize().into()))
+        (self.inner, self.hasher.finish())
     }
 }
 

@@ -1,6 +1,21 @@
 use std::cmp::Ordering;
+use std::io;
 
 use serde_json::Number;
+use serde_json::ser::Formatter;
+
+/// Compact JSON with numbers in their ECMAScript form.
+pub(super) struct EcmaNumbers;
+
+impl Formatter for EcmaNumbers {
+    fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
+        writer.write_all(ryu_js::Buffer::new().format(value).as_bytes())
+    }
+
+    fn write_f32<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f32) -> io::Result<()> {
+        self.write_f64(writer, value.into())
+    }
+}
 
 /// The largest integer that every JSON reader reads the same: 2^53 − 1.
 pub const INTEGER_MAX: u64 = (1 << 53) - 1;

@@ -16,24 +16,24 @@ use crate::read::{Admit, Refusal};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "wire format")]
 pub struct StatusRequest {
-    pub run_id: RunId,
-    pub tenant_id: TenantId,
+    pub correlation_id: Option<CorrelationId>,
     pub namespace_id: NamespaceId,
     pub requested_at: Timestamp,
-    pub correlation_id: Option<CorrelationId>,
+    pub run_id: RunId,
+    pub tenant_id: TenantId,
 }
 
 /// Asks for a decision on behalf of an agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "wire format")]
 pub struct NextRequest {
+    pub agent_id: AgentId,
+    pub correlation_id: Option<CorrelationId>,
+    pub namespace_id: NamespaceId,
     pub run_id: RunId,
     pub tenant_id: TenantId,
-    pub namespace_id: NamespaceId,
-    pub trigger_id: TriggerId,
-    pub agent_id: AgentId,
     pub time: Timestamp,
-    pub correlation_id: Option<CorrelationId>,
+    pub trigger_id: TriggerId,
 }
 
 impl NextRequest {
@@ -57,22 +57,22 @@ impl NextRequest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "wire format")]
 pub struct SubmitRequest {
-    pub run_id: RunId,
-    pub tenant_id: TenantId,
-    pub namespace_id: NamespaceId,
-    pub submission_id: SubmissionId,
-    pub payload: PacketPayload,
     pub content_type: String,
-    pub submitted_at: Timestamp,
     pub correlation_id: Option<CorrelationId>,
+    pub namespace_id: NamespaceId,
+    pub payload: PacketPayload,
+    pub run_id: RunId,
+    pub submission_id: SubmissionId,
+    pub submitted_at: Timestamp,
+    pub tenant_id: TenantId,
 }
 
 /// Asks what would be decided on the given evidence.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "wire format")]
 pub struct PrecheckRequest {
-    pub stage_id: Option<StageId>,
     pub evidence: BTreeMap<ConditionId, EvidenceResult>,
+    pub stage_id: Option<StageId>,
 }
 
 /// The answer to a trigger or to [`NextRequest`].
@@ -103,13 +103,13 @@ pub struct PrecheckResult {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "wire format")]
 pub struct ScenarioStatus {
-    pub run_id: RunId,
-    pub scenario_id: ScenarioId,
     pub current_stage_id: StageId,
-    pub status: RunStatus,
-    pub last_decision: Option<DecisionRecord>,
     pub issued_packet_ids: Vec<PacketId>,
+    pub last_decision: Option<DecisionRecord>,
+    pub run_id: RunId,
     pub safe_summary: Option<SafeSummary>,
+    pub scenario_id: ScenarioId,
+    pub status: RunStatus,
 }
 
 impl Admit for StatusRequest {}

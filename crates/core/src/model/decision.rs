@@ -22,8 +22,8 @@ string_enum! {
 #[allow(missing_docs, reason = "wire format")]
 pub struct EvidenceRecord {
     pub condition_id: ConditionId,
-    pub status: TriState,
     pub result: EvidenceResult,
+    pub status: TriState,
 }
 
 /// One leaf visited while deciding a gate.
@@ -47,25 +47,25 @@ pub struct GateEvaluation {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "wire format")]
 pub struct GateEvalRecord {
-    pub trigger_id: TriggerId,
-    pub stage_id: StageId,
     pub evaluation: GateEvaluation,
     /// Ordered by condition id.
     pub evidence: Vec<EvidenceRecord>,
+    pub stage_id: StageId,
+    pub trigger_id: TriggerId,
 }
 
 /// A decision in the log; `seq` counts from 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "wire format")]
 pub struct DecisionRecord {
+    pub correlation_id: Option<CorrelationId>,
+    pub decided_at: Timestamp,
     pub decision_id: DecisionId,
+    pub outcome: DecisionOutcome,
     pub seq: u64,
-    pub trigger_id: TriggerId,
     /// The stage before any move.
     pub stage_id: StageId,
-    pub decided_at: Timestamp,
-    pub outcome: DecisionOutcome,
-    pub correlation_id: Option<CorrelationId>,
+    pub trigger_id: TriggerId,
 }
 
 /// What was decided.
@@ -88,11 +88,11 @@ pub enum DecisionOutcome {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "wire format")]
 pub struct SafeSummary {
+    pub policy_tags: Vec<String>,
+    pub retry_hint: Option<String>,
     pub status: String,
     /// Gates that are not True, in scenario order.
     pub unmet_gates: Vec<GateId>,
-    pub retry_hint: Option<String>,
-    pub policy_tags: Vec<String>,
 }
 
 string_enum! {
@@ -183,13 +183,15 @@ fn outcome(wire: OutcomeWire) -> Result<DecisionOutcome, String> {
 impl Serialize for DecisionOutcome {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
+        if let Self::Advance { from_stage, .. } = self {
+            map.serialize_entry("from_stage", from_stage)?;
+        }
         map.serialize_entry("kind", &self.kind())?;
         match self {
             Self::Start { stage_id } | Self::Complete { stage_id } => map.serialize_entry("stage_id", stage_id)?,
-            Self::Advance { from_stage, to_stage, timeout } => {
-                map.serialize_entry("from_stage", from_stage)?;
-                map.serialize_entry("to_stage", to_stage)?;
+            Self::Advance { to_stage, timeout, .. } => {
                 map.serialize_entry("timeout", timeout)?;
+                map.serialize_entry("to_stage", to_stage)?;
             }
             Self::Hold { summary } => map.serialize_entry("summary", summary)?,
             Self::Fail { reason } => map.serialize_entry("reason", reason)?,

@@ -22,15 +22,15 @@ string_enum! {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "wire format")]
 pub struct EvidenceResult {
-    pub value: Option<EvidenceValue>,
-    #[serde(default = "verified")]
-    pub lane: Lane,
+    pub content_type: Option<String>,
     pub error: Option<EvidenceError>,
+    pub evidence_anchor: Option<EvidenceAnchor>,
     pub evidence_hash: Option<Digest>,
     pub evidence_ref: Option<EvidenceRef>,
-    pub evidence_anchor: Option<EvidenceAnchor>,
+    #[serde(default = "verified")]
+    pub lane: Lane,
     pub signature: Option<EvidenceSignature>,
-    pub content_type: Option<String>,
+    pub value: Option<EvidenceValue>,
 }
 
 fn verified() -> Lane {
@@ -130,8 +130,8 @@ impl Serialize for EvidenceValue {
 #[allow(missing_docs, reason = "wire format")]
 pub struct EvidenceError {
     pub code: String,
-    pub message: String,
     pub details: Option<Value>,
+    pub message: String,
 }
 
 impl EvidenceError {
@@ -165,8 +165,8 @@ pub struct EvidenceAnchor {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "wire format")]
 pub struct EvidenceSignature {
-    pub scheme: String,
     pub key_id: String,
+    pub scheme: String,
     pub signature: Vec<u8>,
 }
 
@@ -174,14 +174,14 @@ pub struct EvidenceSignature {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "wire format")]
 pub struct EvidenceContext {
-    pub tenant_id: TenantId,
+    pub correlation_id: Option<CorrelationId>,
     pub namespace_id: NamespaceId,
     pub run_id: RunId,
     pub scenario_id: ScenarioId,
     pub stage_id: StageId,
+    pub tenant_id: TenantId,
     pub trigger_id: TriggerId,
     pub trigger_time: Timestamp,
-    pub correlation_id: Option<CorrelationId>,
 }
 
 /// Which providers must anchor their evidence, and how.

@@ -25,9 +25,9 @@ pub enum PacketPayload {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "wire format")]
 pub struct ContentRef {
-    pub uri: String,
     pub content_hash: Digest,
     pub encryption: Option<String>,
+    pub uri: String,
 }
 
 impl PacketPayload {
@@ -95,12 +95,12 @@ impl Serialize for PacketPayload {
                 map.serialize_entry("value", value)?;
             }
             Self::Bytes(bytes) => {
-                map.serialize_entry("kind", &PayloadKind::Bytes)?;
                 map.serialize_entry("bytes", bytes)?;
+                map.serialize_entry("kind", &PayloadKind::Bytes)?;
             }
             Self::External(content_ref) => {
-                map.serialize_entry("kind", &PayloadKind::External)?;
                 map.serialize_entry("content_ref", content_ref)?;
+                map.serialize_entry("kind", &PayloadKind::External)?;
             }
         }
         map.end()
@@ -174,15 +174,24 @@ impl<'de> Deserialize<'de> for DispatchTarget {
 impl Serialize for DispatchTarget {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("kind", &self.kind())?;
         match self {
-            Self::Agent { agent_id } => map.serialize_entry("agent_id", agent_id)?,
-            Self::Session { session_id } => map.serialize_entry("session_id", session_id)?,
+            Self::Agent { agent_id } => {
+                map.serialize_entry("agent_id", agent_id)?;
+                map.serialize_entry("kind", &self.kind())?;
+            }
+            Self::Session { session_id } => {
+                map.serialize_entry("kind", &self.kind())?;
+                map.serialize_entry("session_id", session_id)?;
+            }
             Self::External { system, target } => {
+                map.serialize_entry("kind", &self.kind())?;
                 map.serialize_entry("system", system)?;
                 map.serialize_entry("target", target)?;
             }
-            Self::Channel { channel } => map.serialize_entry("channel", channel)?,
+            Self::Channel { channel } => {
+                map.serialize_entry("channel", channel)?;
+                map.serialize_entry("kind", &self.kind())?;
+            }
         }
         map.end()
     }
@@ -212,18 +221,18 @@ pub struct Visibility {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "wire format")]
 pub struct PacketEnvelope {
-    pub scenario_id: ScenarioId,
+    pub content_hash: Digest,
+    pub content_type: String,
+    pub correlation_id: Option<CorrelationId>,
+    pub expiry: Option<Timestamp>,
+    pub issued_at: Timestamp,
+    pub packet_id: PacketId,
     pub run_id: RunId,
+    pub scenario_id: ScenarioId,
+    pub schema_id: SchemaId,
     /// The stage entered, not the one left.
     pub stage_id: StageId,
-    pub packet_id: PacketId,
-    pub schema_id: SchemaId,
-    pub content_type: String,
-    pub content_hash: Digest,
     pub visibility: Visibility,
-    pub expiry: Option<Timestamp>,
-    pub correlation_id: Option<CorrelationId>,
-    pub issued_at: Timestamp,
 }
 
 /// That a packet was queued for a target. It does not say it arrived.
@@ -231,18 +240,18 @@ pub struct PacketEnvelope {
 #[allow(missing_docs, reason = "wire format")]
 pub struct DispatchReceipt {
     pub dispatch_id: DispatchId,
-    pub target: DispatchTarget,
-    pub receipt_hash: Digest,
     pub dispatched_at: Timestamp,
     pub dispatcher: String,
+    pub receipt_hash: Digest,
+    pub target: DispatchTarget,
 }
 
 /// A packet that was issued.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "wire format")]
 pub struct PacketRecord {
+    pub decision_id: DecisionId,
     pub envelope: PacketEnvelope,
     pub payload: PacketPayload,
     pub receipts: Vec<DispatchReceipt>,
-    pub decision_id: DecisionId,
 }

@@ -26,21 +26,21 @@ string_enum! {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "wire format")]
 pub struct RunState {
-    pub tenant_id: TenantId,
+    pub current_stage_id: StageId,
+    pub decisions: Vec<DecisionRecord>,
+    pub dispatch_targets: Vec<DispatchTarget>,
+    pub gate_evals: Vec<GateEvalRecord>,
     pub namespace_id: NamespaceId,
+    pub packets: Vec<PacketRecord>,
     pub run_id: RunId,
     pub scenario_id: ScenarioId,
     pub spec_hash: Digest,
-    pub current_stage_id: StageId,
     pub stage_entered_at: Timestamp,
     pub status: RunStatus,
-    pub dispatch_targets: Vec<DispatchTarget>,
-    pub triggers: Vec<TriggerRecord>,
-    pub gate_evals: Vec<GateEvalRecord>,
-    pub decisions: Vec<DecisionRecord>,
-    pub packets: Vec<PacketRecord>,
     pub submissions: Vec<SubmissionRecord>,
+    pub tenant_id: TenantId,
     pub tool_calls: Vec<ToolCallRecord>,
+    pub triggers: Vec<TriggerRecord>,
 }
 
 /// A recorded state is somebody's file: its free-form values are admitted too,
@@ -80,13 +80,13 @@ fn below(prefix: &str, refusal: Refusal) -> Refusal {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "wire format")]
 pub struct SubmissionRecord {
-    pub submission_id: SubmissionId,
-    pub run_id: RunId,
-    pub payload: PacketPayload,
-    pub content_type: String,
     pub content_hash: Digest,
-    pub submitted_at: Timestamp,
+    pub content_type: String,
     pub correlation_id: Option<CorrelationId>,
+    pub payload: PacketPayload,
+    pub run_id: RunId,
+    pub submission_id: SubmissionId,
+    pub submitted_at: Timestamp,
 }
 
 string_enum! {
@@ -108,13 +108,13 @@ string_enum! {
 #[allow(missing_docs, reason = "wire format")]
 pub struct ToolCallRecord {
     pub call_id: CallId,
+    pub called_at: Timestamp,
+    pub correlation_id: Option<CorrelationId>,
+    pub error: Option<ToolCallError>,
     /// A [`ToolMethod`] in what we write; any text in what we read.
     pub method: String,
     pub request_hash: Digest,
     pub response_hash: Digest,
-    pub called_at: Timestamp,
-    pub correlation_id: Option<CorrelationId>,
-    pub error: Option<ToolCallError>,
 }
 
 /// Why a call failed.
@@ -122,8 +122,8 @@ pub struct ToolCallRecord {
 #[allow(missing_docs, reason = "wire format")]
 pub struct ToolCallError {
     pub code: String,
-    pub message: String,
     pub details: Option<ToolCallDetails>,
+    pub message: String,
 }
 
 /// More about a failed call.
@@ -190,14 +190,14 @@ impl Serialize for ToolCallDetails {
         let mut map = serializer.serialize_map(None)?;
         match self {
             Self::ProviderMissing { missing_providers, required_capabilities, blocked_by_policy } => {
+                map.serialize_entry("blocked_by_policy", blocked_by_policy)?;
                 map.serialize_entry("kind", &DetailsKind::ProviderMissing)?;
                 map.serialize_entry("missing_providers", missing_providers)?;
                 map.serialize_entry("required_capabilities", required_capabilities)?;
-                map.serialize_entry("blocked_by_policy", blocked_by_policy)?;
             }
             Self::Message { info } => {
-                map.serialize_entry("kind", &DetailsKind::Message)?;
                 map.serialize_entry("info", info)?;
+                map.serialize_entry("kind", &DetailsKind::Message)?;
             }
         }
         map.end()

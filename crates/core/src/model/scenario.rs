@@ -18,14 +18,14 @@ use crate::read::{Admit, Refusal, admit_value};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the members are the wire format, described in docs/format.md")]
 pub struct ScenarioSpec {
-    pub scenario_id: ScenarioId,
+    pub conditions: Vec<ConditionSpec>,
+    pub default_tenant_id: Option<TenantId>,
     pub namespace_id: NamespaceId,
+    pub policies: Vec<PolicyRef>,
+    pub scenario_id: ScenarioId,
+    pub schemas: Vec<SchemaRef>,
     pub spec_version: SpecVersion,
     pub stages: Vec<StageSpec>,
-    pub conditions: Vec<ConditionSpec>,
-    pub policies: Vec<PolicyRef>,
-    pub schemas: Vec<SchemaRef>,
-    pub default_tenant_id: Option<TenantId>,
 }
 
 impl Admit for ScenarioSpec {
@@ -51,12 +51,12 @@ impl Admit for ScenarioSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "wire format")]
 pub struct StageSpec {
-    pub stage_id: StageId,
+    pub advance_to: AdvanceTo,
     pub entry_packets: Vec<PacketSpec>,
     pub gates: Vec<GateSpec>,
-    pub advance_to: AdvanceTo,
-    pub timeout: Option<TimeoutSpec>,
     pub on_timeout: OnTimeout,
+    pub stage_id: StageId,
+    pub timeout: Option<TimeoutSpec>,
 }
 
 string_enum! {
@@ -141,9 +141,9 @@ impl Serialize for AdvanceTo {
                 map.serialize_entry("stage_id", stage_id)?;
             }
             Self::Branch { branches, default } => {
-                map.serialize_entry("kind", &AdvanceKind::Branch)?;
                 map.serialize_entry("branches", branches)?;
                 map.serialize_entry("default", default)?;
+                map.serialize_entry("kind", &AdvanceKind::Branch)?;
             }
         }
         map.end()
@@ -155,8 +155,8 @@ impl Serialize for AdvanceTo {
 #[allow(missing_docs, reason = "wire format")]
 pub struct BranchRule {
     pub gate_id: GateId,
-    pub outcome: GateOutcome,
     pub next_stage_id: StageId,
+    pub outcome: GateOutcome,
 }
 
 string_enum! {
@@ -175,9 +175,9 @@ string_enum! {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "wire format")]
 pub struct TimeoutSpec {
+    pub policy_tags: Vec<String>,
     /// Milliseconds, or ticks of a logical clock.
     pub timeout_ms: u64,
-    pub policy_tags: Vec<String>,
 }
 
 /// A gate: a requirement over conditions.
@@ -292,12 +292,12 @@ impl<'de> Deserialize<'de> for Requirement {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "wire format")]
 pub struct ConditionSpec {
-    pub condition_id: ConditionId,
-    pub query: EvidenceQuery,
     pub comparator: Comparator,
+    pub condition_id: ConditionId,
     /// `null` is the same as absent: an expected JSON null cannot be stated.
     pub expected: Option<Value>,
     pub policy_tags: Vec<String>,
+    pub query: EvidenceQuery,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trust: Option<TrustRequirement>,
 }
@@ -306,10 +306,10 @@ pub struct ConditionSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "wire format")]
 pub struct EvidenceQuery {
-    pub provider_id: ProviderId,
     pub check_id: CheckId,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub params: Option<Value>,
+    pub provider_id: ProviderId,
 }
 
 string_enum! {
@@ -361,21 +361,21 @@ pub struct TrustRequirement {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "wire format")]
 pub struct PacketSpec {
-    pub packet_id: PacketId,
-    pub schema_id: SchemaId,
     pub content_type: String,
-    pub visibility_labels: Vec<String>,
-    pub policy_tags: Vec<String>,
     pub expiry: Option<Timestamp>,
+    pub packet_id: PacketId,
     pub payload: PacketPayload,
+    pub policy_tags: Vec<String>,
+    pub schema_id: SchemaId,
+    pub visibility_labels: Vec<String>,
 }
 
 /// A policy a scenario refers to; carried and not interpreted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "wire format")]
 pub struct PolicyRef {
-    pub policy_id: PolicyId,
     pub description: Option<String>,
+    pub policy_id: PolicyId,
 }
 
 /// A schema a scenario refers to; carried and not interpreted.
@@ -383,6 +383,6 @@ pub struct PolicyRef {
 #[allow(missing_docs, reason = "wire format")]
 pub struct SchemaRef {
     pub schema_id: SchemaId,
-    pub version: Option<String>,
     pub uri: Option<String>,
+    pub version: Option<String>,
 }

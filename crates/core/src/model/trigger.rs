@@ -11,12 +11,12 @@ use crate::read::{Admit, Refusal};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "wire format")]
 pub struct RunConfig {
-    pub tenant_id: TenantId,
+    pub dispatch_targets: Vec<DispatchTarget>,
     pub namespace_id: NamespaceId,
+    pub policy_tags: Vec<String>,
     pub run_id: RunId,
     pub scenario_id: ScenarioId,
-    pub dispatch_targets: Vec<DispatchTarget>,
-    pub policy_tags: Vec<String>,
+    pub tenant_id: TenantId,
 }
 
 impl Admit for RunConfig {}
@@ -39,15 +39,15 @@ string_enum! {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "wire format")]
 pub struct TriggerEvent {
-    pub trigger_id: TriggerId,
-    pub tenant_id: TenantId,
-    pub namespace_id: NamespaceId,
-    pub run_id: RunId,
-    pub kind: TriggerKind,
-    pub time: Timestamp,
-    pub source_id: SourceId,
-    pub payload: Option<PacketPayload>,
     pub correlation_id: Option<CorrelationId>,
+    pub kind: TriggerKind,
+    pub namespace_id: NamespaceId,
+    pub payload: Option<PacketPayload>,
+    pub run_id: RunId,
+    pub source_id: SourceId,
+    pub tenant_id: TenantId,
+    pub time: Timestamp,
+    pub trigger_id: TriggerId,
 }
 
 impl Admit for TriggerEvent {
@@ -60,6 +60,6 @@ impl Admit for TriggerEvent {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "wire format")]
 pub struct TriggerRecord {
-    pub seq: u64,
     pub event: TriggerEvent,
+    pub seq: u64,
 }

@@ -13,21 +13,21 @@ pub const MANIFEST_VERSION: &str = "v1";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the members are the wire format, described in docs/format.md")]
 pub struct Manifest {
-    pub manifest_version: String,
-    pub generated_at: Timestamp,
-    pub scenario_id: ScenarioId,
-    pub run_id: RunId,
-    pub tenant_id: TenantId,
-    pub namespace_id: NamespaceId,
-    pub spec_hash: Digest,
-    pub hash_algorithm: Sha256Name,
-    pub verifier_mode: VerifierMode,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub anchor_policy: Option<AnchorPolicy>,
+    pub artifacts: Vec<ArtifactRecord>,
+    pub generated_at: Timestamp,
+    pub hash_algorithm: Sha256Name,
+    pub integrity: Integrity,
+    pub manifest_version: String,
+    pub namespace_id: NamespaceId,
+    pub run_id: RunId,
+    pub scenario_id: ScenarioId,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub security: Option<SecurityContext>,
-    pub integrity: Integrity,
-    pub artifacts: Vec<ArtifactRecord>,
+    pub spec_hash: Digest,
+    pub tenant_id: TenantId,
+    pub verifier_mode: VerifierMode,
 }
 
 string_enum! {
@@ -74,8 +74,8 @@ impl Integrity {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "wire format")]
 pub struct FileHash {
-    pub path: String,
     pub hash: Digest,
+    pub path: String,
 }
 
 /// One entry of the artifact index.
@@ -83,10 +83,10 @@ pub struct FileHash {
 #[allow(missing_docs, reason = "wire format")]
 pub struct ArtifactRecord {
     pub artifact_id: String,
-    pub kind: ArtifactKind,
-    pub path: String,
     pub content_type: Option<String>,
     pub hash: Digest,
+    pub kind: ArtifactKind,
+    pub path: String,
     pub required: bool,
 }
 

@@ -13,9 +13,9 @@ pub const FINDINGS_MAX: usize = 1_000;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "wire format")]
 pub struct WireReport {
-    pub status: WireStatus,
     pub checked_files: u64,
     pub errors: Vec<String>,
+    pub status: WireStatus,
 }
 
 string_enum! {
@@ -63,14 +63,14 @@ pub struct Report {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[allow(missing_docs, reason = "the members are the manifest's")]
 pub struct Subject {
-    pub manifest_version: String,
-    pub tenant_id: TenantId,
-    pub namespace_id: NamespaceId,
-    pub scenario_id: ScenarioId,
-    pub run_id: RunId,
     pub generated_at: Timestamp,
-    pub spec_hash: Digest,
+    pub manifest_version: String,
+    pub namespace_id: NamespaceId,
     pub root_hash: Digest,
+    pub run_id: RunId,
+    pub scenario_id: ScenarioId,
+    pub spec_hash: Digest,
+    pub tenant_id: TenantId,
 }
 
 impl Subject {
@@ -105,13 +105,13 @@ impl Report {
 /// The machine-readable report: the wire's three members, and ours.
 #[derive(Serialize)]
 struct ReportWire<'a> {
-    #[serde(flatten)]
-    wire: WireReport,
-    verdict: Verdict,
-    pack_digest: Option<Digest>,
-    subject: Option<&'a Subject>,
     findings: &'a [Finding],
     findings_left_out: u64,
+    pack_digest: Option<Digest>,
+    subject: Option<&'a Subject>,
+    verdict: Verdict,
+    #[serde(flatten)]
+    wire: WireReport,
 }
 
 impl Serialize for Report {
