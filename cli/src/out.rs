@@ -89,6 +89,7 @@ pub(crate) fn report(paint: &Paint, shown: &str, report: &Report) -> String {
         Verdict::Consistent => {
             (paint.good("consistent"), "the pack agrees with itself; pin its digest to know it was not replaced whole")
         }
+        Verdict::Pinned => (paint.good("pinned"), "the pack agrees with itself and has the digest that was expected"),
         Verdict::Refused => (paint.bad("refused"), "the pack is not what an exporter wrote"),
         Verdict::CouldNotTell => (paint.doubt("could not tell"), "not everything could be looked at"),
     };

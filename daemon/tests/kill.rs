@@ -74,8 +74,7 @@ fn check_everything(dir: &Path) -> usize {
     let mut staged = 0;
     while let Some(at) = rest.pop() {
         if at.join("manifest.json").exists() {
-            let report =
-                verify(&DirectoryReader::open(&at).unwrap(), "manifest.json", &VerifyOptions::default()).report;
+            let report = verify(&DirectoryReader::open(&at).unwrap(), "manifest.json", &VerifyOptions::default());
             assert_eq!(report.verdict, Verdict::Consistent, "{}: {:?}", at.display(), report.findings);
         }
         for entry in fs::read_dir(&at).unwrap() {

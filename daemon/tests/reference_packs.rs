@@ -111,7 +111,7 @@ fn every_file_is_byte_identical() {
             assert!(ours[file] == *bytes, "{name}: {file} differs");
         }
         let reader = DirectoryReader::open(&pack).unwrap().links(Links::Any);
-        let report = verify(&reader, "manifest.json", &VerifyOptions::default()).report;
+        let report = verify(&reader, "manifest.json", &VerifyOptions::default());
         assert_eq!((report.verdict, report.checked_files), (Verdict::Consistent, 8), "{name}");
         replayed += 1;
     }

@@ -143,12 +143,12 @@ fn every_wrong_step_says_what_to_do_and_leaves_nothing() {
     let cases: [(&str, &str, &[&str], &str); 14] = [
         ("", "", &["--calls", "missing.jsonl", "--out", "pack"], "cannot read `missing.jsonl`"),
         ("scenario.json", "{", &CALLS, "`scenario.json`: not JSON: EOF"),
-        ("run-config.json", r#"{"tenant_id":1}"#, &CALLS, "`run-config.json`: missing field `namespace_id`"),
+        ("run-config.json", r#"{"tenant_id":1}"#, &CALLS, "`run-config.json`: missing field `dispatch_targets`"),
         (
             "calls.jsonl",
             "{\"call\":\"next\",\"request\":{}}\n",
             &CALLS,
-            "`calls.jsonl`: line 1: request of `next`: missing field `run_id`",
+            "`calls.jsonl`: line 1: request of `next`: missing field `agent_id`",
         ),
         (
             "calls.jsonl",

@@ -14,7 +14,7 @@ use clap::Args;
 use runpack_core::engine::Scenario;
 use runpack_core::model::ScenarioSpec;
 use runpack_core::pack::layout::ARTIFACT_BYTES_MAX;
-use runpack_core::pack::{Report, Verdict, Verified, VerifyOptions, verify};
+use runpack_core::pack::{Report, Verdict};
 use runpack_core::read::{self, Admit, Profile, Unknown};
 use runpack_storage::packs::{DirectoryReader, Links, PackLocation};
 use serde::de::DeserializeOwned;
@@ -48,23 +48,27 @@ impl PackArgs {
         &self.path
     }
 
-    /// Verifies the pack.
+    /// The pack, opened.
     ///
     /// # Errors
     /// The place cannot be opened at all.
-    pub(crate) fn verify(&self) -> Result<Verified, String> {
+    pub(crate) fn open(&self) -> Result<(DirectoryReader, String), String> {
         let location = PackLocation::parse(&self.path, self.manifest.as_deref()).map_err(|error| error.to_string())?;
         let links = if self.allow_hard_links { Links::Any } else { Links::Single };
         let reader = DirectoryReader::open(&location.directory).map_err(|error| error.to_string())?.links(links);
-        let options = VerifyOptions { artifact_bytes_max: self.max_artifact_bytes };
-        Ok(verify(&reader, &location.manifest_name, &options))
+        Ok((reader, location.manifest_name))
+    }
+
+    /// Bytes of one artifact.
+    pub(crate) fn artifact_bytes_max(&self) -> u64 {
+        self.max_artifact_bytes
     }
 }
 
 /// 0 yes, 1 no, 2 could not tell.
 pub(crate) fn exit_code(report: &Report) -> ExitCode {
     match report.verdict {
-        Verdict::Consistent => ExitCode::SUCCESS,
+        Verdict::Consistent | Verdict::Pinned => ExitCode::SUCCESS,
         Verdict::Refused => ExitCode::FAILURE,
         Verdict::CouldNotTell => ExitCode::from(COULD_NOT),
     }
@@ -95,7 +99,7 @@ pub(crate) fn read_input(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
     let failed = |error: std::io::Error| format!("cannot read `{}`: {error}", path.display());
     let file = std::fs::File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > limit {
         let shown = path.display();
         return Err(format!("`{shown}` has more than {limit} bytes\nhint: raise the limit with --max-input-bytes"));

@@ -1,5 +1,5 @@
 use clap::Args;
-use runpack_core::pack::Verdict;
+use runpack_core::pack::{Pack, VerifyOptions, verify};
 
 use super::{Outcome, PackArgs, exit_code};
 use crate::out::{self, Paint};
@@ -17,15 +17,17 @@ pub(crate) struct ShowArgs {
 }
 
 pub(crate) fn show(args: &ShowArgs) -> Outcome {
-    let verified = args.pack.verify()?;
+    let (reader, manifest_name) = args.pack.open()?;
+    let options = VerifyOptions { artifact_bytes_max: args.pack.artifact_bytes_max(), ..VerifyOptions::default() };
+    let report = verify(&reader, &manifest_name, &options);
     let paint = Paint::for_stdout();
-    if verified.report.verdict != Verdict::Consistent {
-        out::say(&out::report(&paint, args.pack.shown(), &verified.report));
+    if !report.verdict.passed() {
+        out::say(&out::report(&paint, args.pack.shown(), &report));
     }
-    match &verified.pack {
-        Some(pack) if verified.report.verdict == Verdict::Consistent => out::say(&out::pack(&paint, pack)),
-        Some(pack) => out::say(&format!("\nDo not believe what follows.\n\n{}", out::pack(&paint, pack))),
-        None => {}
+    match Pack::read(&reader, &manifest_name, args.pack.artifact_bytes_max()) {
+        Ok(pack) if report.verdict.passed() => out::say(&out::pack(&paint, &pack)),
+        Ok(pack) => out::say(&format!("\nDo not believe what follows.\n\n{}", out::pack(&paint, &pack))),
+        Err(_) => {}
     }
-    Ok(exit_code(&verified.report))
+    Ok(exit_code(&report))
 }

@@ -1,5 +1,6 @@
 use clap::{Args, ValueEnum};
 use runpack_core::canon::to_vec;
+use runpack_core::pack::{VerifyOptions, verify as verify_pack};
 
 use super::{Outcome, PackArgs, exit_code};
 use crate::out::{self, Paint};
@@ -27,7 +28,9 @@ enum Format {
 }
 
 pub(crate) fn verify(args: &VerifyArgs) -> Outcome {
-    let report = args.pack.verify()?.report;
+    let (reader, manifest_name) = args.pack.open()?;
+    let options = VerifyOptions { artifact_bytes_max: args.pack.artifact_bytes_max(), ..VerifyOptions::default() };
+    let report = verify_pack(&reader, &manifest_name, &options);
     match args.format {
         Format::Human => out::say(&out::report(&Paint::for_stdout(), args.pack.shown(), &report)),
         Format::Json => {

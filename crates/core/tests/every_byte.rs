@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
-use runpack_core::engine::Scenario;
-use runpack_core::model::{RunState, ScenarioSpec, Timestamp};
+use runpack_core::engine::{Evidence, Policy, Scenario, Settings, decide, record_call, start};
+use runpack_core::model::{
+    ConditionId, RunConfig, RunState, ScenarioSpec, Timestamp, ToolMethod, TriggerEvent, TriggerResult,
+};
 use runpack_core::pack::{
     BuildOptions, Listed, ListedKind, PackReader, PackSink, ReadFault, SecurityContext, Verdict, VerifyOptions, build,
     verify, verify_draft,
@@ -49,36 +51,56 @@ const SCENARIO: &str = r#"{"scenario_id":"small","namespace_id":1,"spec_version"
 fn small_pack() -> Memory {
     let spec: ScenarioSpec = read::ingest(SCENARIO.as_bytes(), Unknown::Refuse).unwrap();
     let scenario = Scenario::new(spec).unwrap();
-    let state: RunState = serde_json::from_str(&STATE.replace("SPEC", &scenario.digest().to_string())).unwrap();
     let mut options = BuildOptions::at(Timestamp::Logical(10));
     let authority = "dg_registry".to_owned();
     options.security = Some(SecurityContext { dev_permissive: false, namespace_authority: authority });
     let mut pack = Memory::default();
-    let draft = build(&mut pack, &scenario, &state, &options).unwrap();
+    let draft = build(&mut pack, &scenario, &state(&scenario), &options).unwrap();
     let manifest = draft.manifest_bytes().unwrap();
-    let report = verify_draft(&pack, &manifest, "manifest.json", &VerifyOptions::default()).report;
+    let report = verify_draft(&pack, &manifest, "manifest.json", &VerifyOptions::default());
     assert_eq!(report.verdict, Verdict::Consistent, "{:?}", report.findings);
     draft.finish(&mut pack, "manifest.json", Some(&report.wire())).unwrap();
     assert_eq!(verdict(&pack), Verdict::Consistent);
     pack
 }
 
-const STATE: &str = r#"{"tenant_id":1,"namespace_id":1,"run_id":"r","scenario_id":"small",
-    "spec_hash":{"algorithm":"sha256","value":"SPEC"},"current_stage_id":"s","stage_entered_at":{"kind":"logical","value":1},
-    "status":"completed","dispatch_targets":[],
-    "triggers":[{"seq":1,"event":{"trigger_id":"t","tenant_id":1,"namespace_id":1,"run_id":"r","kind":"tick",
-        "time":{"kind":"logical","value":2},"source_id":"x","payload":null,"correlation_id":null}}],
-    "gate_evals":[{"trigger_id":"t","stage_id":"s","evaluation":{"gate_id":"g","status":"True",
-        "trace":[{"condition_id":"c","status":"True"}]},"evidence":[{"condition_id":"c","status":"True","result":{
-        "value":{"kind":"json","value":2},"lane":"verified","error":null,
-        "evidence_hash":{"algorithm":"sha256","value":"d4735e3a265e16eee03f59718b9b5d03019c07d8b6c51f90da3a666eec13ab35"},
-        "evidence_ref":null,"evidence_anchor":null,"signature":null,"content_type":null}}]}],
-    "decisions":[{"decision_id":"decision-1","seq":1,"trigger_id":"t","stage_id":"s","decided_at":{"kind":"logical","value":2},
-        "outcome":{"kind":"complete","stage_id":"s"},"correlation_id":null}],
-    "packets":[],"submissions":[],"tool_calls":[]}"#;
+/// A run of one trigger, which completes it.
+fn state(scenario: &Scenario) -> RunState {
+    let config =
+        r#"{"tenant_id":1,"namespace_id":1,"run_id":"r","scenario_id":"small","dispatch_targets":[],"policy_tags":[]}"#;
+    let config: RunConfig = read::ingest(config.as_bytes(), Unknown::Refuse).unwrap();
+    let event = r#"{"trigger_id":"t","tenant_id":1,"namespace_id":1,"run_id":"r","kind":"tick","source_id":"x",
+        "time":{"kind":"logical","value":2}}"#;
+    let event: TriggerEvent = read::ingest(event.as_bytes(), Unknown::Refuse).unwrap();
+    let policy = Policy::PermitAll;
+    let head = start(scenario, &config, Timestamp::Logical(1), false, &policy).unwrap().head;
+    let answer = r#"{"value":{"kind":"json","value":2},"evidence_anchor":{"anchor_type":"trigger_time_logical","anchor_value":"2"}}"#;
+    let answer = Evidence::admit(read::ingest(answer.as_bytes(), Unknown::Refuse).unwrap());
+    let evidence = BTreeMap::from([(ConditionId::from("c"), answer)]);
+    let mut step = decide(scenario, &Settings::default(), &head, &event, &evidence, &policy).unwrap();
+    let result = TriggerResult { decision: step.decision.clone(), packets: Vec::new(), status: step.head.status };
+    let call = record_call(&mut step.head, ToolMethod::Trigger, &event, Ok(&result), event.time, None).unwrap();
+    RunState {
+        tenant_id: config.tenant_id,
+        namespace_id: config.namespace_id,
+        run_id: config.run_id,
+        scenario_id: config.scenario_id,
+        spec_hash: scenario.digest(),
+        current_stage_id: step.head.current_stage_id.clone(),
+        stage_entered_at: step.head.stage_entered_at,
+        status: step.head.status,
+        dispatch_targets: Vec::new(),
+        triggers: vec![step.trigger],
+        gate_evals: step.gate_evals,
+        decisions: vec![step.decision],
+        packets: Vec::new(),
+        submissions: Vec::new(),
+        tool_calls: vec![call],
+    }
+}
 
 fn verdict(pack: &Memory) -> Verdict {
-    verify(pack, "manifest.json", &VerifyOptions::default()).report.verdict
+    verify(pack, "manifest.json", &VerifyOptions::default()).verdict
 }
 
 /// The closed list: where a change of one bit or byte may pass, as the text

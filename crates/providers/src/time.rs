@@ -1,7 +1,7 @@
 use std::cmp::Ordering;
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
-use runpack_core::model::{EvidenceContext, EvidenceQuery, EvidenceResult, Instant, Timestamp};
+use runpack_core::model::{EvidenceContext, EvidenceQuery, EvidenceResult, Timestamp};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -44,11 +44,12 @@ impl Provider for TimeProvider {
 
 impl TimeProvider {
     fn answer(&self, query: &EvidenceQuery, now: Timestamp) -> Result<EvidenceResult, TimeError> {
-        let (anchor_type, decimal, number) = match now {
+        let number = match now {
             Timestamp::Logical(_) if !self.allow_logical => return Err(TimeError::Logical),
-            Timestamp::Logical(tick) => ("trigger_time_logical", tick.to_string(), Value::from(tick)),
-            Timestamp::UnixMillis(millis) => ("trigger_time_unix_millis", millis.to_string(), Value::from(millis)),
+            Timestamp::Logical(tick) => Value::from(tick),
+            Timestamp::UnixMillis(millis) => Value::from(millis),
         };
+        let (anchor_type, decimal) = now.anchor();
         let value = match query.check_id.as_str() {
             "now" => query::no_params(query).map(|()| number)?,
             "after" => Value::Bool(against(now, query)? == Ordering::Greater),
@@ -65,17 +66,11 @@ impl TimeProvider {
 /// How `now` stands to the threshold the query names.
 fn against(now: Timestamp, query: &EvidenceQuery) -> Result<Ordering, TimeError> {
     let Threshold { timestamp } = query::params(query)?;
-    match (now, &timestamp) {
-        (Timestamp::Logical(now), threshold) => {
-            threshold.as_u64().map(|tick| now.cmp(&tick)).ok_or(TimeError::NotATick)
-        }
-        (Timestamp::UnixMillis(now), Value::String(text)) => {
-            Instant::parse(text).map(|at| now.cmp(&at.unix_millis())).ok_or(TimeError::Rfc3339)
-        }
-        (Timestamp::UnixMillis(now), threshold) => {
-            threshold.as_i64().map(|millis| now.cmp(&millis)).ok_or(TimeError::NotMillis)
-        }
-    }
+    now.against(&timestamp).ok_or(match (now, &timestamp) {
+        (Timestamp::Logical(_), _) => TimeError::NotATick,
+        (Timestamp::UnixMillis(_), Value::String(_)) => TimeError::Rfc3339,
+        (Timestamp::UnixMillis(_), _) => TimeError::NotMillis,
+    })
 }
 
 #[cfg(test)]

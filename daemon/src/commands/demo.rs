@@ -114,7 +114,7 @@ fn config(evidence: &Path) -> String {
 
 fn checked(pack: &Path) -> Result<Report, String> {
     let reader = DirectoryReader::open(pack).map_err(|error| format!("cannot open `{}`: {error}", pack.display()))?;
-    Ok(verify(&reader, MANIFEST_NAME, &VerifyOptions::default()).report)
+    Ok(verify(&reader, MANIFEST_NAME, &VerifyOptions::default()))
 }
 
 /// Copies a pack and turns its first False gate into True, as somebody would

@@ -222,7 +222,7 @@ impl Calls {
     fn next_call(&mut self) -> Result<Option<(u64, Call)>, String> {
         loop {
             let mut text = Vec::new();
-            let read = (&mut self.lines).take(self.limit + 1).read_until(b'\n', &mut text);
+            let read = (&mut self.lines).take(self.limit.saturating_add(1)).read_until(b'\n', &mut text);
             let count = read.map_err(|error| format!("cannot read {}: {error}", self.shown))?;
             if count == 0 {
                 return Ok(None);

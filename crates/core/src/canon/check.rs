@@ -44,7 +44,7 @@ pub fn check(bytes: &[u8]) -> Result<Form, NotCanonical> {
 }
 
 /// Checks a document piece by piece, as a log is read record by record.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Checker {
     /// Offset of the piece in its document.
     base: usize,
@@ -66,7 +66,8 @@ impl Checker {
     /// The first fault. At the end of `bytes` it may only mean that more of the
     /// document is needed.
     pub fn value(&mut self, bytes: &[u8], depth: usize) -> Result<usize, NotCanonical> {
-        let mut walk = Walk { bytes, at: 0, depth, base: self.base, not_rfc: self.not_rfc, not_legacy: self.not_legacy };
+        let mut walk =
+            Walk { bytes, at: 0, depth, base: self.base, not_rfc: self.not_rfc, not_legacy: self.not_legacy };
         walk.value()?;
         let end = walk.at;
         (self.not_rfc, self.not_legacy) = (walk.not_rfc, walk.not_legacy);

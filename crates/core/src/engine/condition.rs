@@ -14,24 +14,34 @@ use crate::read::Admit;
 
 /// A provider's answer in a form that deciding can use and a pack can record.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Evidence(EvidenceResult);
+pub struct Evidence {
+    result: EvidenceResult,
+    ruled: Option<TriState>,
+}
 
 impl Evidence {
     /// New evidence. A value that could not be recorded faithfully becomes the
     /// error `value_not_recordable`, so its condition is Unknown.
     pub fn admit(mut result: EvidenceResult) -> Self {
         match result.admit() {
-            Ok(()) => Self(result),
+            Ok(()) => Self::recorded(result),
             Err(refusal) => {
                 let error = EvidenceError::new("value_not_recordable", refusal.to_string());
-                Self(EvidenceResult { error: Some(error), ..result })
+                Self::recorded(EvidenceResult { error: Some(error), ..result })
             }
         }
     }
 
     /// Evidence read from a pack, taken exactly as it is.
     pub fn recorded(result: EvidenceResult) -> Self {
-        Self(result)
+        Self { result, ruled: None }
+    }
+
+    /// Evidence whose condition came out as `status`, where the recorded value
+    /// cannot say: canonical form has no difference between `1` and `1.0`, and
+    /// the reference decided on that difference.
+    pub fn ruled(result: EvidenceResult, status: TriState) -> Self {
+        Self { result, ruled: Some(status) }
     }
 }
 
@@ -47,7 +57,7 @@ pub(super) fn judge(
     evidence: &Evidence,
     settings: &Settings,
 ) -> Result<EvidenceRecord, CanonError> {
-    let mut result = evidence.0.clone();
+    let mut result = evidence.result.clone();
     if result.error.is_none()
         && let Some(requirement) = settings.anchors.requirement(&condition.query.provider_id)
         && let Some(fault) = anchor_fault(requirement, result.evidence_anchor.as_ref())
@@ -70,14 +80,15 @@ pub(super) fn judge(
     let status = if result.error.is_some() {
         TriState::Unknown
     } else {
-        compare(condition.comparator, result.value.as_ref(), condition.expected.as_ref())
+        let compared = || compare(condition.comparator, result.value.as_ref(), condition.expected.as_ref());
+        evidence.ruled.unwrap_or_else(compared)
     };
     Ok(EvidenceRecord { condition_id: condition.condition_id.clone(), status, result })
 }
 
 /// What a condition without any evidence is judged on.
 pub(super) fn missing(lane: Lane) -> Evidence {
-    Evidence(EvidenceResult::empty(lane))
+    Evidence::recorded(EvidenceResult::empty(lane))
 }
 
 fn digest_of(value: &EvidenceValue) -> Result<Result<Digest, String>, CanonError> {

@@ -26,7 +26,7 @@ pub use packet::{IssueError, content_hash};
 pub use plan::{DecideError, Plan, plan};
 pub use policy::{Answer, Effect as PolicyEffect, Policy, PolicyRule, StaticPolicy, Target};
 pub use scenario::{Scenario, ScenarioFault};
-pub use state::{Entry, Head, Opening, StartError, start};
+pub use state::{Counts, Entry, Head, Opening, StartError, start};
 
 /// Bytes of the canonical form of one evidence value.
 pub const EVIDENCE_BYTES_MAX: u64 = 1_048_576;

@@ -131,6 +131,25 @@ impl StaticPolicy {
 }
 
 impl PolicyRule {
+    /// A rule that matches everything and answers with an error.
+    pub fn error(message: &str) -> Self {
+        Self {
+            effect: Effect::Error,
+            error_message: Some(message.to_owned()),
+            target_kinds: Vec::new(),
+            targets: Vec::new(),
+            require_labels: Vec::new(),
+            forbid_labels: Vec::new(),
+            require_policy_tags: Vec::new(),
+            forbid_policy_tags: Vec::new(),
+            content_types: Vec::new(),
+            schema_ids: Vec::new(),
+            packet_ids: Vec::new(),
+            stage_ids: Vec::new(),
+            scenario_ids: Vec::new(),
+        }
+    }
+
     fn matches(&self, target: &DispatchTarget, envelope: &PacketEnvelope) -> bool {
         let any = |wanted: &[String], found: &str| wanted.is_empty() || wanted.iter().any(|entry| entry == found);
         let (labels, tags) = (&envelope.visibility.labels, &envelope.visibility.policy_tags);

@@ -1,9 +1,10 @@
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::Number;
+use serde_json::{Number, Value};
 
 use super::tagged::string_enum;
 
@@ -62,6 +63,27 @@ impl fmt::Display for Timestamp {
         match self {
             Self::UnixMillis(millis) => write!(f, "unix_millis:{millis}"),
             Self::Logical(tick) => write!(f, "logical:{tick}"),
+        }
+    }
+}
+
+impl Timestamp {
+    /// How this time stands to a threshold as the `time` provider takes it: an
+    /// integer of the same clock, or an RFC 3339 date-time for milliseconds.
+    /// `None` if the threshold is neither.
+    pub fn against(self, threshold: &Value) -> Option<Ordering> {
+        match (self, threshold) {
+            (Self::Logical(now), threshold) => threshold.as_u64().map(|tick| now.cmp(&tick)),
+            (Self::UnixMillis(now), Value::String(text)) => Instant::parse(text).map(|at| now.cmp(&at.unix_millis())),
+            (Self::UnixMillis(now), threshold) => threshold.as_i64().map(|millis| now.cmp(&millis)),
+        }
+    }
+
+    /// The type and value of the anchor that the `time` provider gives.
+    pub fn anchor(self) -> (&'static str, String) {
+        match self {
+            Self::UnixMillis(millis) => ("trigger_time_unix_millis", millis.to_string()),
+            Self::Logical(tick) => ("trigger_time_logical", tick.to_string()),
         }
     }
 }

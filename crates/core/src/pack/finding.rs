@@ -96,10 +96,56 @@ catalogue! {
         "The exporter's own verification did not say what an honest one says.";
     DuplicateDecision "RP0401" Error "a trigger was decided twice",
         "A trigger has at most one decision.";
+    SequenceBroken "RP0402" Error "a number or id is out of sequence",
+        "Logs count from 1 without gaps; a gap is a record taken out, a repeat one put in.";
+    ReferenceUnresolved "RP0403" Error "a record refers to nothing",
+        "A record names a trigger, stage, gate, condition or decision that is not there.";
+    TimesDisagree "RP0404" Error "times or correlation disagree",
+        "A decision, its packets and its call carry the time and correlation of their trigger.";
+    StageBroken "RP0405" Error "a decision in the wrong stage",
+        "A run is in one stage at a time and moves only by its decisions.";
+    AfterTheEnd "RP0406" Error "something was decided after the end",
+        "A run that completed or failed takes no more triggers.";
+    TriggerUndecided "RP0407" Error "a trigger and its decision do not pair",
+        "Every trigger in the log has exactly one decision, in the same order.";
+    TriggerRepeated "RP0408" Error "a trigger is logged twice",
+        "A trigger id that comes again is answered from the log and not logged.";
+    SubmissionRepeated "RP0409" Error "a submission is logged twice",
+        "A submission id that comes again is answered from the log and not logged.";
     AnchorInvalid "RP0501" Error "evidence without the anchor its policy asks for",
         "The manifest's anchor policy names this provider, and the evidence does not meet it.";
     UnknownCondition "RP0502" Error "evidence for a condition the scenario does not have",
         "Evidence must answer a question the scenario asks.";
+    EvidenceHashMismatch "RP0503" Error "evidence is not what its hash says",
+        "The digest of a value is computed by whoever decides, so it always fits.";
+    ContentHashMismatch "RP0504" Error "a payload is not what its hash says",
+        "The digest of a packet or submission covers its payload.";
+    RequestHashMismatch "RP0505" Error "a call's request hash fits no request",
+        "The logs say what was asked, so the digest of the request can be computed again.";
+    ResponseHashMismatch "RP0506" Error "a call's response hash fits no answer",
+        "The logs say what was answered, so the digest of the answer can be computed again.";
+    CallUnexplained "RP0507" Error "calls and logs do not pair",
+        "Every trigger and submission came in by one call, and every call left its mark.";
+    ClockEvidence "RP0508" Error "evidence of the time contradicts its trigger",
+        "The time provider answers from the trigger's own time.";
+    EvidenceSet "RP0601" Error "not the evidence the scenario asks for",
+        "Each gate of the stage is evaluated, on the evidence of exactly its conditions.";
+    StatusDiffers "RP0602" Error "a condition comes out otherwise",
+        "Comparing the recorded evidence with what is expected gives another answer.";
+    GateDiffers "RP0603" Error "a gate comes out otherwise",
+        "Combining the recorded conditions gives another answer.";
+    OutcomeDiffers "RP0604" Error "the decision comes out otherwise",
+        "Deciding again on the recorded gates gives another decision.";
+    PacketsDiffer "RP0605" Error "other packets would have been issued",
+        "Entering a stage discloses exactly its entry packets.";
+    NoSetting "RP0606" Error "no setting explains the whole run",
+        "Lanes and logic are one setting for all of a run; here two would be needed.";
+    LooserThanClaimed "RP0607" Warning "asserted evidence counted, and the pack does not say dev-permissive",
+        "The deployment's least lane was lower than strict; pin it with --expect-min-lane.";
+    Undecidable "RP0608" CouldNotTell "canonical form hides what was decided on",
+        "A whole number and a float are written alike, and the reference tells them apart.";
+    NotAsExpected "RP0701" Error "not what was expected from outside",
+        "The pack may agree with itself and still not be the one that was asked for.";
 }
 
 impl fmt::Display for Code {

@@ -5,6 +5,7 @@ mod build;
 mod finding;
 pub mod layout;
 mod manifest;
+mod read;
 mod report;
 mod source;
 mod verify;
@@ -14,6 +15,7 @@ pub use finding::{Code, Finding, Severity};
 pub use manifest::{
     ArtifactKind, ArtifactRecord, FileHash, Integrity, MANIFEST_VERSION, Manifest, SecurityContext, VerifierMode,
 };
-pub use report::{FINDINGS_MAX, Report, Subject, Verdict, WireReport, WireStatus};
+pub use read::{Pack, PackFault};
+pub use report::{FINDINGS_MAX, Report, Settings, Subject, Unverifiable, Verdict, WireReport, WireStatus};
 pub use source::{Listed, ListedKind, PackReader, PackSink, ReadFault};
-pub use verify::{Pack, Verified, VerifyOptions, verify, verify_draft};
+pub use verify::{Checks, Expectations, VerifyOptions, verify, verify_draft};

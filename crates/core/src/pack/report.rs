@@ -2,9 +2,10 @@ use serde::{Deserialize, Serialize};
 
 use super::finding::{Finding, Severity};
 use super::manifest::Manifest;
+use super::verify::Checks;
 use crate::canon::Digest;
 use crate::model::tagged::string_enum;
-use crate::model::{NamespaceId, RunId, ScenarioId, TenantId, Timestamp};
+use crate::model::{Lane, NamespaceId, ProviderId, RunId, ScenarioId, TenantId, Timestamp};
 
 /// Findings kept in one report; further ones are counted.
 pub const FINDINGS_MAX: usize = 1_000;
@@ -35,10 +36,42 @@ pub enum Verdict {
     /// The pack agrees with itself. Nothing outside it was asked, so it may
     /// still have been replaced whole.
     Consistent,
+    /// The pack agrees with itself, and has the digest that was expected.
+    Pinned,
     /// The pack is refused.
     Refused,
     /// Something could not be looked at.
     CouldNotTell,
+}
+
+impl Verdict {
+    /// Whether the answer is yes.
+    pub fn passed(self) -> bool {
+        matches!(self, Self::Consistent | Self::Pinned)
+    }
+}
+
+/// What a run was decided by, as far as its pack shows. A v1 pack records none
+/// of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Settings {
+    /// Least lanes that explain the whole run.
+    pub min_lanes: Vec<Lane>,
+    /// Providers whose lane was stricter than the least.
+    pub stricter_providers: Vec<ProviderId>,
+    /// Logics that explain the whole run: `kleene`, `bochvar`.
+    pub logics: Vec<String>,
+    /// Disclosures that a policy or a dispatcher refused.
+    pub disclosures_refused: u64,
+}
+
+/// Digests that nothing in the pack can confirm.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Unverifiable {
+    /// What they cover.
+    pub what: String,
+    /// How many there are.
+    pub count: u64,
 }
 
 /// The answer about one pack. It holds no time and no path of this machine, so
@@ -47,12 +80,18 @@ pub enum Verdict {
 pub struct Report {
     /// What it comes to.
     pub verdict: Verdict,
+    /// How deep the pack was looked into.
+    pub checks: Checks,
     /// Listed files that could be read, whether or not their digests match.
     pub checked_files: u64,
     /// What the manifest says the pack is; nothing of it is proven by being here.
     pub subject: Option<Subject>,
     /// The digest of the manifest's bytes: the one number to compare by eye or pin.
     pub pack_digest: Option<Digest>,
+    /// What explains the run; only known after replay.
+    pub settings: Option<Settings>,
+    /// What could not be confirmed, and is no fault.
+    pub unverifiable: Vec<Unverifiable>,
     /// What was found, in the order of looking.
     pub findings: Vec<Finding>,
     /// Findings beyond [`FINDINGS_MAX`].
@@ -92,7 +131,7 @@ impl Report {
     /// The three members every v1 client knows. What could not be told is a
     /// fail there: the wire has no third word.
     pub fn wire(&self) -> WireReport {
-        let status = if self.verdict == Verdict::Consistent { WireStatus::Pass } else { WireStatus::Fail };
+        let status = if self.verdict.passed() { WireStatus::Pass } else { WireStatus::Fail };
         let errors = self.findings.iter().filter(|finding| finding.severity != Severity::Warning);
         WireReport {
             status,
@@ -105,13 +144,16 @@ impl Report {
 /// The machine-readable report: the wire's three members, and ours.
 #[derive(Serialize)]
 struct ReportWire<'a> {
-    findings: &'a [Finding],
-    findings_left_out: u64,
-    pack_digest: Option<Digest>,
-    subject: Option<&'a Subject>,
-    verdict: Verdict,
     #[serde(flatten)]
     wire: WireReport,
+    verdict: Verdict,
+    checks: Checks,
+    pack_digest: Option<Digest>,
+    subject: Option<&'a Subject>,
+    settings: Option<&'a Settings>,
+    unverifiable: &'a [Unverifiable],
+    findings: &'a [Finding],
+    findings_left_out: u64,
 }
 
 impl Serialize for Report {
@@ -119,8 +161,11 @@ impl Serialize for Report {
         ReportWire {
             wire: self.wire(),
             verdict: self.verdict,
+            checks: self.checks,
             pack_digest: self.pack_digest,
             subject: self.subject.as_ref(),
+            settings: self.settings.as_ref(),
+            unverifiable: &self.unverifiable,
             findings: &self.findings,
             findings_left_out: self.findings_left_out,
         }

@@ -71,12 +71,12 @@ fn first(findings: &[Finding]) -> String {
 /// # Errors
 /// See [`ExportError`]; the target is as it was.
 pub fn export(request: &ExportRequest<'_>) -> Result<Exported, ExportError> {
-    let options = VerifyOptions { artifact_bytes_max: request.options.artifact_bytes_max };
+    let options = VerifyOptions { artifact_bytes_max: request.options.artifact_bytes_max, ..VerifyOptions::default() };
     let mut staged = StagedPack::create(request.target, request.manifest_name, request.replace)?;
     let draft = build(&mut staged, request.scenario, request.run, request.options)?;
     let report = if request.include_verification {
         let manifest = draft.manifest_bytes()?;
-        let checked = verify_draft(&staged.reader()?, &manifest, request.manifest_name, &options).report;
+        let checked = verify_draft(&staged.reader()?, &manifest, request.manifest_name, &options);
         if checked.verdict != Verdict::Consistent {
             return Err(ExportError::Refused(checked.findings));
         }
@@ -85,7 +85,7 @@ pub fn export(request: &ExportRequest<'_>) -> Result<Exported, ExportError> {
         None
     };
     let manifest = draft.finish(&mut staged, request.manifest_name, report.as_ref())?;
-    let checked = verify(&staged.reader()?, request.manifest_name, &options).report;
+    let checked = verify(&staged.reader()?, request.manifest_name, &options);
     if checked.verdict != Verdict::Consistent {
         return Err(ExportError::Refused(checked.findings));
     }

@@ -24,7 +24,7 @@ impl Check<'_> {
             let code = if !seen.insert(path) {
                 Code::DuplicatePath
             } else if let Some(problem) = unsafe_path(path) {
-                self.add(
+                self.found.add(
                     Finding::new(Code::UnsafePath, manifest_name, format!("unsafe path `{path}`: {problem}")).at(at),
                 );
                 continue;
@@ -33,20 +33,20 @@ impl Check<'_> {
             } else {
                 continue;
             };
-            self.add(Finding::new(code, manifest_name, format!("{}: `{path}`", code.title())).at(at));
+            self.found.add(Finding::new(code, manifest_name, format!("{}: `{path}`", code.title())).at(at));
         }
         for artifact in &ARTIFACTS[..REQUIRED] {
             if !seen.iter().any(|path| *path == artifact.path) {
                 let message = format!("required artifact `{}` is not listed", artifact.path);
                 let finding = Finding::new(Code::ArtifactMissing, manifest_name, message);
-                self.add(finding.at("/integrity/file_hashes"));
+                self.found.add(finding.at("/integrity/file_hashes"));
             }
         }
         let order: Vec<_> = listed.iter().filter_map(|entry| position(&entry.path)).collect();
         if !order.is_sorted() {
             let message = "file_hashes are not in the order of the format";
             let finding = Finding::new(Code::IndexMismatch, manifest_name, message);
-            self.add(finding.at("/integrity/file_hashes"));
+            self.found.add(finding.at("/integrity/file_hashes"));
         }
     }
 
@@ -56,7 +56,7 @@ impl Check<'_> {
         if index.len() != listed.len() {
             let message = "artifacts and file_hashes have different lengths";
             let finding = Finding::new(Code::IndexMismatch, manifest_name, message).at("/artifacts");
-            self.add(finding.differs(listed.len(), index.len()));
+            self.found.add(finding.differs(listed.len(), index.len()));
         }
         for (position, (record, entry)) in index.iter().zip(listed).enumerate() {
             let Some(artifact) = artifact(&entry.path) else { continue };
@@ -64,7 +64,7 @@ impl Check<'_> {
             if let Some((member, expected, found)) = first_difference(&wanted, record) {
                 let message = format!("artifacts[{position}].{member} disagrees with the format or with file_hashes");
                 let finding = Finding::new(Code::IndexMismatch, manifest_name, message);
-                self.add(finding.at(format!("/artifacts/{position}/{member}")).differs(expected, found));
+                self.found.add(finding.at(format!("/artifacts/{position}/{member}")).differs(expected, found));
             }
         }
     }
@@ -75,7 +75,7 @@ impl Check<'_> {
             Ok(found) => found,
             Err(fault) => {
                 let code = if matches!(fault, ReadFault::TooMany { .. }) { Code::TooMany } else { Code::ReadFailed };
-                self.add(Finding::new(code, "", format!("the pack cannot be listed: {fault}")));
+                self.found.add(Finding::new(code, "", format!("the pack cannot be listed: {fault}")));
                 return;
             }
         };
@@ -85,10 +85,10 @@ impl Check<'_> {
             let named = entry.path == manifest_name || listed.iter().any(|listed| listed.path == entry.path);
             if let ListedKind::Special(kind) = entry.kind {
                 let message = format!("`{}` is not an ordinary file: {kind}", entry.path);
-                self.add(Finding::new(Code::NotAFile, &entry.path, message).differs("file", kind));
+                self.found.add(Finding::new(Code::NotAFile, &entry.path, message).differs("file", kind));
             } else if !named {
                 let message = format!("`{}` is in the pack and not in its manifest", entry.path);
-                self.add(Finding::new(Code::FileUnlisted, &entry.path, message));
+                self.found.add(Finding::new(Code::FileUnlisted, &entry.path, message));
             }
         }
     }

@@ -1,0 +1,76 @@
+//! The canonical form of older v1 packs, for verifying only.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{CanonError, Digest};
+
+/// The digest of `value` in the older form: members ordered by the bytes of
+/// their quoted, escaped names, and integers verbatim.
+///
+/// # Errors
+/// As [`super::to_vec`].
+pub fn legacy_digest<T: Serialize + ?Sized>(value: &T) -> Result<Digest, CanonError> {
+    let tree = serde_json::to_value(value).map_err(CanonError)?;
+    let mut bytes = Vec::new();
+    write(&tree, &mut bytes).map_err(CanonError)?;
+    Ok(Digest::of(&bytes))
+}
+
+fn write(value: &Value, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+    match value {
+        Value::Array(items) => {
+            out.push(b'[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                write(item, out)?;
+            }
+            out.push(b']');
+        }
+        Value::Object(members) => {
+            let mut quoted = members
+                .iter()
+                .map(|(name, member)| Ok((serde_json::to_vec(name)?, member)))
+                .collect::<Result<Vec<_>, serde_json::Error>>()?;
+            quoted.sort_by(|(left, _), (right, _)| left.cmp(right));
+            out.push(b'{');
+            for (index, (name, member)) in quoted.into_iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                out.extend_from_slice(&name);
+                out.push(b':');
+                write(member, out)?;
+            }
+            out.push(b'}');
+        }
+        Value::Number(number) if number.is_f64() => {
+            let double = number.as_f64().unwrap_or_default();
+            out.extend_from_slice(ryu_js::Buffer::new().format(double).as_bytes());
+        }
+        scalar => serde_json::to_writer(out, scalar)?,
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Vectors of the contract, §2.1.
+    #[test]
+    fn digests_as_the_reference_does() {
+        for (text, digest) in [
+            ("9007199254740993", "a1c367c29158357e62a3ff5d3e800fb7698a22396439dbc0a9d4929322afd35d"),
+            ("18446744073709551615", "2cdb26265b4dc65e3b44d694f121fd6de99b9e4b8ae7f08d84bfa9537635ae43"),
+            (r##"{"a":1,"a!":2,"a ":3,"a#":4}"##, "5af44ee50adcb78d08e29d4098bdcf698070051956a2634939ecb2981ed07302"),
+            (r#"{"":1," ":2,"!":3}"#, "cc87c861b013d1879346232d37a0f9b64d4fafdbe456976a9cebc2c3dad6b86d"),
+            (r#"{"xZ":2,"x\n":1,"x]":3}"#, "e4310e237dd2b065b93d618caf458be0abfcd05b90111f908fbbdf830856533c"),
+        ] {
+            let value: Value = serde_json::from_str(text).unwrap();
+            assert_eq!(legacy_digest(&value).unwrap().to_string(), digest, "{text}");
+        }
+    }
+}

@@ -1,0 +1,416 @@
+//! Pairs the recorded calls with what the other logs say was asked and answered.
+//!
+//! A call's digests cover bodies that a pack does not hold, but the logs hold
+//! what they were made of: a trigger, its decision and packets; a submission;
+//! the run's standing. Where a body cannot be known (the request of a repeated
+//! or refused call), that is said and counted, not passed over.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::Found;
+use super::logs::{
+    CALLS, Logs, Placed, SUBMISSIONS, Standing, Step, TRIGGERS, content_finding, fingerprint, identity, short,
+};
+use super::stream::Records;
+use crate::canon::{Digest, legacy_digest};
+use crate::model::{
+    AgentId, CorrelationId, DecisionOutcome, DecisionRecord, NamespaceId, PacketId, PacketPayload, PacketRecord, RunId,
+    RunStatus, SafeSummary, ScenarioId, StageId, SubmissionId, SubmissionRecord, TenantId, Timestamp, ToolCallDetails,
+    ToolCallRecord, ToolMethod, TriggerEvent, TriggerId, TriggerKind,
+};
+use crate::pack::finding::{Code, Finding};
+use crate::pack::manifest::Manifest;
+use crate::pack::report::Unverifiable;
+
+/// Bytes of status answers, roughly, that are computed again. Each names every
+/// packet issued so far, so polls times packets could cost an auditor's day.
+const STATUS_BYTES_MAX: u64 = 1 << 30;
+
+pub(super) struct Calls<'c> {
+    manifest: &'c Manifest,
+    count: usize,
+    /// Answers given before, by which repeats are known.
+    answers: BTreeSet<[u8; 16]>,
+    /// Answers to submissions given before.
+    taken: BTreeSet<[u8; 16]>,
+    submitted: BTreeSet<[u8; 16]>,
+    /// The newest answer to a trigger, which a finished run keeps giving.
+    last_answer: Option<Digest>,
+    packet_ids: Vec<PacketId>,
+    status_bytes: u64,
+    unknown: BTreeMap<&'static str, u64>,
+}
+
+/// Bodies as they were, without copying what they hold. Members in canonical
+/// order.
+#[derive(Serialize)]
+struct NextBody<'a> {
+    agent_id: &'a AgentId,
+    correlation_id: &'a Option<CorrelationId>,
+    namespace_id: NamespaceId,
+    run_id: &'a RunId,
+    tenant_id: TenantId,
+    time: Timestamp,
+    trigger_id: &'a TriggerId,
+}
+
+#[derive(Serialize)]
+struct AnswerBody<'a> {
+    decision: &'a DecisionRecord,
+    packets: &'a [&'a PacketRecord],
+    status: RunStatus,
+}
+
+#[derive(Serialize)]
+struct SubmitBody<'a> {
+    content_type: &'a str,
+    correlation_id: &'a Option<CorrelationId>,
+    namespace_id: NamespaceId,
+    payload: &'a PacketPayload,
+    run_id: &'a RunId,
+    submission_id: &'a SubmissionId,
+    submitted_at: Timestamp,
+    tenant_id: TenantId,
+}
+
+#[derive(Serialize)]
+struct SubmittedBody<'a> {
+    record: &'a SubmissionRecord,
+}
+
+#[derive(Serialize)]
+struct StatusBody<'a> {
+    correlation_id: &'a Option<CorrelationId>,
+    namespace_id: NamespaceId,
+    requested_at: Timestamp,
+    run_id: &'a RunId,
+    tenant_id: TenantId,
+}
+
+#[derive(Serialize)]
+struct StandingBody<'a> {
+    current_stage_id: &'a StageId,
+    issued_packet_ids: &'a [PacketId],
+    last_decision: Option<&'a DecisionRecord>,
+    run_id: &'a RunId,
+    safe_summary: Option<&'a SafeSummary>,
+    scenario_id: &'a ScenarioId,
+    status: RunStatus,
+}
+
+/// Whether `stated` covers `body`, in either canonical form.
+fn covers(stated: &Digest, body: &impl Serialize) -> bool {
+    Digest::of_canonical(body).is_ok_and(|digest| digest == *stated)
+        || legacy_digest(body).is_ok_and(|digest| digest == *stated)
+}
+
+impl<'c> Calls<'c> {
+    pub(super) fn new(manifest: &'c Manifest) -> Self {
+        Self {
+            manifest,
+            count: 0,
+            answers: BTreeSet::new(),
+            taken: BTreeSet::new(),
+            submitted: BTreeSet::new(),
+            last_answer: None,
+            packet_ids: Vec::new(),
+            status_bytes: 0,
+            unknown: BTreeMap::new(),
+        }
+    }
+
+    /// Which digests nothing in the pack can confirm, by reason.
+    pub(super) fn unverifiable(self) -> Vec<Unverifiable> {
+        let one = |(what, count): (&str, u64)| Unverifiable { what: what.to_owned(), count };
+        self.unknown.into_iter().map(one).collect()
+    }
+
+    /// Takes the calls up to the one that `step` came by. `after` is the run's
+    /// standing after the step; calls before it saw the run as it was.
+    pub(super) fn until(&mut self, step: &Step, logs: &mut Logs<'_>, after: &Standing, found: &mut Found) {
+        let decision = &step.decision.1;
+        let packets: Vec<_> = step.packets.iter().map(|(_, packet)| packet).collect();
+        let answer = AnswerBody { decision, packets: &packets, status: after.status };
+        let digest = Digest::of_canonical(&answer).ok();
+        if matches!(decision.outcome, DecisionOutcome::Start { .. }) {
+            // A start is no call. Its answer can still be repeated.
+            self.learn(digest, &packets);
+            return;
+        }
+        loop {
+            let Some(call) = logs.calls.peek() else {
+                if !logs.broken() {
+                    let (position, trigger) = &step.trigger;
+                    let message = format!("no call in the transcript brought trigger {}", trigger.event.trigger_id);
+                    let finding = Finding::new(Code::CallUnexplained, TRIGGERS, message);
+                    found.add(finding.at(format!("/{position}/event/trigger_id")));
+                }
+                break;
+            };
+            let asked = asked(call, &step.trigger.1.event);
+            let answered = call.error.is_none()
+                && (Some(call.response_hash) == digest
+                    || legacy_digest(&answer).is_ok_and(|older| older == call.response_hash));
+            if call.error.is_some() || !(asked || answered) {
+                let before = before(step, after);
+                let Some(call) = logs.calls.take() else { break };
+                self.other(call, &mut logs.submissions, &before, found);
+                continue;
+            }
+            let Some((position, call)) = logs.calls.take() else { break };
+            self.number(position, &call, found);
+            let at = |member: &str| format!("/{position}/{member}");
+            let event = &step.trigger.1.event;
+            if !asked {
+                let message =
+                    format!("the request hash of {} covers no request for trigger {}", call.call_id, event.trigger_id);
+                found.add(Finding::new(Code::RequestHashMismatch, CALLS, message).at(at("request_hash")));
+            }
+            if !answered {
+                let message = format!(
+                    "the response hash of {} does not cover the decision on trigger {}",
+                    call.call_id, event.trigger_id
+                );
+                let finding = Finding::new(Code::ResponseHashMismatch, CALLS, message).at(at("response_hash"));
+                found.add(match digest {
+                    Some(digest) => finding.differs(digest, call.response_hash),
+                    None => finding,
+                });
+            }
+            if call.called_at != event.time {
+                let message = format!("{} is dated otherwise than its trigger", call.call_id);
+                let finding = Finding::new(Code::TimesDisagree, CALLS, message).at(at("called_at"));
+                found.add(finding.differs(event.time, call.called_at));
+            }
+            if call.correlation_id != event.correlation_id {
+                let message = format!("{} carries another correlation than its trigger", call.call_id);
+                found.add(Finding::new(Code::TimesDisagree, CALLS, message).at(at("correlation_id")));
+            }
+            break;
+        }
+        self.learn(digest, &packets);
+    }
+
+    /// The calls after the last trigger, and the submissions no call brought.
+    pub(super) fn rest(&mut self, logs: &mut Logs<'_>, standing: &Standing, found: &mut Found) {
+        while let Some(call) = logs.calls.take() {
+            self.other(call, &mut logs.submissions, standing, found);
+        }
+        while let Some(submission) = logs.submissions.take() {
+            let (position, record) = &submission;
+            if !logs.broken() {
+                let message = format!("no call in the transcript brought submission {}", record.submission_id);
+                let finding = Finding::new(Code::CallUnexplained, SUBMISSIONS, message);
+                found.add(finding.at(format!("/{position}/submission_id")));
+            }
+            self.submission(&submission, found);
+        }
+    }
+
+    fn learn(&mut self, digest: Option<Digest>, packets: &[&PacketRecord]) {
+        if let Some(digest) = digest {
+            self.answers.insert(short(&digest));
+            self.last_answer = Some(digest);
+        }
+        self.packet_ids.extend(packets.iter().map(|packet| packet.envelope.packet_id.clone()));
+    }
+
+    /// A call that brought no new trigger.
+    fn other(
+        &mut self,
+        (position, call): Placed<ToolCallRecord>,
+        submissions: &mut Records<'_, SubmissionRecord>,
+        standing: &Standing,
+        found: &mut Found,
+    ) {
+        self.number(position, &call, found);
+        let at = |member: &str| format!("/{position}/{member}");
+        if let Some(error) = &call.error {
+            if !covers(&call.response_hash, error) {
+                let message = format!("the response hash of {} does not cover its error", call.call_id);
+                found.add(Finding::new(Code::ResponseHashMismatch, CALLS, message).at(at("response_hash")));
+            }
+            self.refused(position, &call, found);
+            *self.unknown.entry("request of a refused call").or_default() += 1;
+            return;
+        }
+        let method = ToolMethod::ALL.iter().find(|method| method.as_str() == call.method);
+        match method {
+            Some(ToolMethod::Status) => self.status(position, &call, standing, found),
+            Some(ToolMethod::Submit) => self.submit(position, &call, submissions, found),
+            Some(ToolMethod::Next | ToolMethod::Trigger) => {
+                let repeated = if standing.status == RunStatus::Active {
+                    self.answers.contains(&short(&call.response_hash))
+                } else {
+                    self.last_answer == Some(call.response_hash)
+                };
+                if repeated {
+                    *self.unknown.entry("request of a repeated call").or_default() += 1;
+                } else {
+                    let message = format!("{} brought no trigger and repeats no answer", call.call_id);
+                    found.add(Finding::new(Code::ResponseHashMismatch, CALLS, message).at(at("response_hash")));
+                }
+            }
+            None => {
+                let message = format!("{} is of method `{}`, which is never recorded", call.call_id, call.method);
+                found.add(Finding::new(Code::CallUnexplained, CALLS, message).at(at("method")));
+            }
+        }
+    }
+
+    /// The errors that are recorded, each with the calls it can answer.
+    fn refused(&self, position: usize, call: &ToolCallRecord, found: &mut Found) {
+        let Some(error) = &call.error else { return };
+        let known = match (error.code.as_str(), &error.details) {
+            ("submission_conflict", Some(ToolCallDetails::Message { info })) => {
+                let id = info.strip_prefix("submission_id=");
+                call.method == ToolMethod::Submit.as_str()
+                    && id.is_some_and(|id| self.submitted.contains(&fingerprint(id)))
+            }
+            ("submission_conflict", _) => false,
+            _ => call.method == ToolMethod::Next.as_str() || call.method == ToolMethod::Trigger.as_str(),
+        };
+        if !known {
+            let message = format!("the error `{}` of {} fits nothing that happened", error.code, call.call_id);
+            found.add(Finding::new(Code::CallUnexplained, CALLS, message).at(format!("/{position}/error")));
+        }
+    }
+
+    fn status(&mut self, position: usize, call: &ToolCallRecord, standing: &Standing, found: &mut Found) {
+        let manifest = self.manifest;
+        let request = StatusBody {
+            correlation_id: &call.correlation_id,
+            namespace_id: manifest.namespace_id,
+            requested_at: call.called_at,
+            run_id: &manifest.run_id,
+            tenant_id: manifest.tenant_id,
+        };
+        if !covers(&call.request_hash, &request) {
+            let message = format!("the request hash of {} covers no request for the status", call.call_id);
+            let finding = Finding::new(Code::RequestHashMismatch, CALLS, message);
+            found.add(finding.at(format!("/{position}/request_hash")));
+        }
+        self.status_bytes += 32 * self.packet_ids.len() as u64;
+        if self.status_bytes > STATUS_BYTES_MAX {
+            *self.unknown.entry("answer of a status, too many packets and polls").or_default() += 1;
+            return;
+        }
+        let last = standing.last.as_ref();
+        let answer = StandingBody {
+            current_stage_id: &standing.stage,
+            issued_packet_ids: &self.packet_ids,
+            last_decision: last,
+            run_id: &manifest.run_id,
+            safe_summary: last.and_then(|decision| match &decision.outcome {
+                DecisionOutcome::Hold { summary } => Some(summary),
+                _ => None,
+            }),
+            scenario_id: &manifest.scenario_id,
+            status: standing.status,
+        };
+        if !covers(&call.response_hash, &answer) {
+            let message = format!("the response hash of {} does not cover the run's status then", call.call_id);
+            let finding = Finding::new(Code::ResponseHashMismatch, CALLS, message);
+            found.add(finding.at(format!("/{position}/response_hash")));
+        }
+    }
+
+    fn submit(
+        &mut self,
+        position: usize,
+        call: &ToolCallRecord,
+        submissions: &mut Records<'_, SubmissionRecord>,
+        found: &mut Found,
+    ) {
+        let manifest = self.manifest;
+        let waiting = submissions.peek().filter(|record| covers(&call.response_hash, &SubmittedBody { record }));
+        if waiting.is_none() {
+            if self.taken.contains(&short(&call.response_hash)) {
+                *self.unknown.entry("request of a repeated submission").or_default() += 1;
+            } else {
+                let message = format!("the response hash of {} covers no submission", call.call_id);
+                let finding = Finding::new(Code::ResponseHashMismatch, CALLS, message);
+                found.add(finding.at(format!("/{position}/response_hash")));
+            }
+            return;
+        }
+        let Some(submission) = submissions.take() else { return };
+        self.submission(&submission, found);
+        self.taken.insert(short(&call.response_hash));
+        let record = &submission.1;
+        let request = SubmitBody {
+            content_type: &record.content_type,
+            correlation_id: &record.correlation_id,
+            namespace_id: manifest.namespace_id,
+            payload: &record.payload,
+            run_id: &record.run_id,
+            submission_id: &record.submission_id,
+            submitted_at: record.submitted_at,
+            tenant_id: manifest.tenant_id,
+        };
+        if !covers(&call.request_hash, &request) {
+            let message = format!(
+                "the request hash of {} covers no request for submission {}",
+                call.call_id, record.submission_id
+            );
+            let finding = Finding::new(Code::RequestHashMismatch, CALLS, message);
+            found.add(finding.at(format!("/{position}/request_hash")));
+        }
+        if call.called_at != record.submitted_at || call.correlation_id != record.correlation_id {
+            let message = format!("{} is dated or correlated otherwise than its submission", call.call_id);
+            found.add(Finding::new(Code::TimesDisagree, CALLS, message).at(format!("/{position}/called_at")));
+        }
+    }
+
+    fn submission(&mut self, (position, record): &Placed<SubmissionRecord>, found: &mut Found) {
+        let at = |member: &str| format!("/{position}/{member}");
+        let findings = [
+            identity(SUBMISSIONS, || at("run_id"), &self.manifest.run_id, &record.run_id),
+            content_finding(SUBMISSIONS, || at("content_hash"), &record.payload, record.content_hash),
+        ];
+        findings.into_iter().flatten().for_each(|finding| found.add(finding));
+        if !self.submitted.insert(fingerprint(record.submission_id.as_str())) {
+            let message = format!("submission {} is logged twice", record.submission_id);
+            found.add(Finding::new(Code::SubmissionRepeated, SUBMISSIONS, message).at(at("submission_id")));
+        }
+    }
+
+    fn number(&mut self, position: usize, call: &ToolCallRecord, found: &mut Found) {
+        self.count = position + 1;
+        let expected = format!("call-{}", self.count);
+        if call.call_id.as_str() != expected {
+            let message = format!("{CALLS}/{position}/call_id is {}, expected {expected}", call.call_id);
+            let finding = Finding::new(Code::SequenceBroken, CALLS, message);
+            found.add(finding.at(format!("/{position}/call_id")).differs(expected, &call.call_id));
+        }
+    }
+}
+
+/// The standing that calls before a step's own saw.
+fn before(step: &Step, after: &Standing) -> Standing {
+    let (stage, last) = (step.decision.1.stage_id.clone(), step.previous.clone());
+    Standing { stage, status: RunStatus::Active, last, ..after.clone() }
+}
+
+/// Whether a call's request hash covers the request behind `event`.
+fn asked(call: &ToolCallRecord, event: &TriggerEvent) -> bool {
+    if call.method == ToolMethod::Trigger.as_str() {
+        return covers(&call.request_hash, event);
+    }
+    let agent_id = AgentId::from(event.source_id.as_str());
+    let body = NextBody {
+        agent_id: &agent_id,
+        correlation_id: &event.correlation_id,
+        namespace_id: event.namespace_id,
+        run_id: &event.run_id,
+        tenant_id: event.tenant_id,
+        time: event.time,
+        trigger_id: &event.trigger_id,
+    };
+    call.method == ToolMethod::Next.as_str()
+        && event.kind == TriggerKind::AgentRequestNext
+        && event.payload.is_none()
+        && covers(&call.request_hash, &body)
+}
