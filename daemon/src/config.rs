@@ -60,9 +60,181 @@ fn wrong(key: impl Into<String>, problem: impl Into<String>) -> ConfigError {
     ConfigError::Value { key: key.into(), problem: problem.into() }
 }
 
+/// Every key of the config, dotted; `*` is any name, and what lies below a key
+/// listed with `…` is somebody else's to check. Sections that a one-shot run
+/// does not read are here so that a typo in them is found all the same.
+const KNOWN: &[&str] = &[
+    "server.transport",
+    "server.bind",
+    "server.mode",
+    "server.tls_termination",
+    "server.max_body_bytes",
+    "server.limits.max_inflight",
+    "server.limits.rate_limit.max_requests",
+    "server.limits.rate_limit.window_ms",
+    "server.limits.rate_limit.max_entries",
+    "server.auth.mode",
+    "server.auth.bearer_tokens",
+    "server.auth.mtls_subjects",
+    "server.auth.allowed_tools",
+    "server.auth.principals.subject",
+    "server.auth.principals.policy_class",
+    "server.auth.principals.roles.name",
+    "server.auth.principals.roles.tenant_id",
+    "server.auth.principals.roles.namespace_id",
+    "server.tls.cert_path",
+    "server.tls.key_path",
+    "server.tls.client_ca_path",
+    "server.tls.require_client_cert",
+    "server.audit.enabled",
+    "server.audit.path",
+    "server.audit.log_precheck_payloads",
+    "server.feedback.scenario_next.default",
+    "server.feedback.scenario_next.local_only_default",
+    "server.feedback.scenario_next.max",
+    "server.feedback.scenario_next.trace_subjects",
+    "server.feedback.scenario_next.trace_roles",
+    "server.feedback.scenario_next.evidence_subjects",
+    "server.feedback.scenario_next.evidence_roles",
+    "server.tools.mode",
+    "server.tools.allowlist",
+    "server.tools.denylist",
+    "namespace.allow_default",
+    "namespace.default_tenants",
+    "namespace.authority.mode",
+    "namespace.authority.assetcore.base_url",
+    "namespace.authority.assetcore.auth_token",
+    "namespace.authority.assetcore.connect_timeout_ms",
+    "namespace.authority.assetcore.request_timeout_ms",
+    "dev.permissive",
+    "dev.permissive_scope",
+    "dev.permissive_ttl_days",
+    "dev.permissive_warn",
+    "dev.permissive_exempt_providers",
+    "trust.default_policy…",
+    "trust.min_lane",
+    "evidence.allow_raw_values",
+    "evidence.require_provider_opt_in",
+    "anchors.providers.provider_id",
+    "anchors.providers.anchor_type",
+    "anchors.providers.required_fields",
+    "provider_discovery.allowlist",
+    "provider_discovery.denylist",
+    "provider_discovery.max_response_bytes",
+    "validation.strict",
+    "validation.profile",
+    "validation.allow_permissive",
+    "validation.enable_lexicographic",
+    "validation.enable_deep_equals",
+    "policy.engine",
+    "policy.static…",
+    "run_state_store.type",
+    "run_state_store.path",
+    "run_state_store.busy_timeout_ms",
+    "run_state_store.journal_mode",
+    "run_state_store.sync_mode",
+    "run_state_store.max_versions",
+    "schema_registry.type",
+    "schema_registry.path",
+    "schema_registry.busy_timeout_ms",
+    "schema_registry.journal_mode",
+    "schema_registry.sync_mode",
+    "schema_registry.max_schema_bytes",
+    "schema_registry.max_entries",
+    "schema_registry.acl.mode",
+    "schema_registry.acl.default",
+    "schema_registry.acl.allow_local_only",
+    "schema_registry.acl.require_signing",
+    "schema_registry.acl.rules.effect",
+    "schema_registry.acl.rules.actions",
+    "schema_registry.acl.rules.tenants",
+    "schema_registry.acl.rules.namespaces",
+    "schema_registry.acl.rules.subjects",
+    "schema_registry.acl.rules.roles",
+    "schema_registry.acl.rules.policy_classes",
+    "providers.name",
+    "providers.type",
+    "providers.command",
+    "providers.url",
+    "providers.allow_insecure_http",
+    "providers.capabilities_path",
+    "providers.auth.bearer_token",
+    "providers.trust…",
+    "providers.allow_raw",
+    "providers.timeouts.connect_timeout_ms",
+    "providers.timeouts.request_timeout_ms",
+    "providers.config…",
+    "docs.enabled",
+    "docs.enable_search",
+    "docs.enable_resources",
+    "docs.include_default_docs",
+    "docs.extra_paths",
+    "docs.max_doc_bytes",
+    "docs.max_total_bytes",
+    "docs.max_docs",
+    "docs.max_sections",
+    "runpack_storage.type",
+    "runpack_storage.provider",
+    "runpack_storage.bucket",
+    "runpack_storage.region",
+    "runpack_storage.endpoint",
+    "runpack_storage.prefix",
+    "runpack_storage.force_path_style",
+    "runpack_storage.allow_http",
+    "client.auth_profiles.*.bearer_token",
+    "client.auth_profiles.*.client_subject",
+];
+
+/// The first key that is none of [`KNOWN`], dotted.
+fn unknown_key(table: &toml::Table, above: &str) -> Option<String> {
+    table.iter().find_map(|(name, value)| {
+        let key = if above.is_empty() { name.clone() } else { format!("{above}.{name}") };
+        match standing(&key) {
+            Standing::Unknown => Some(key),
+            Standing::Leaf => None,
+            Standing::Table => match value {
+                toml::Value::Table(inner) => unknown_key(inner, &key),
+                toml::Value::Array(items) => {
+                    items.iter().filter_map(toml::Value::as_table).find_map(|inner| unknown_key(inner, &key))
+                }
+                _ => None,
+            },
+        }
+    })
+}
+
+enum Standing {
+    Unknown,
+    Leaf,
+    Table,
+}
+
+fn standing(key: &str) -> Standing {
+    let parts: Vec<_> = key.split('.').collect();
+    let mut table = false;
+    for known in KNOWN {
+        let open = known.ends_with('…');
+        let names: Vec<_> = known.trim_end_matches('…').split('.').collect();
+        let fits = parts.iter().zip(&names).all(|(part, name)| *name == "*" || part == name);
+        if fits && (parts.len() == names.len() || (open && parts.len() > names.len())) {
+            return Standing::Leaf;
+        }
+        table |= fits && parts.len() < names.len();
+    }
+    if table { Standing::Table } else { Standing::Unknown }
+}
+
+/// The known key that looks most like `key`: the longest common beginning, then
+/// the nearest length.
+fn nearest(key: &str) -> &'static str {
+    let common = |known: &str| key.bytes().zip(known.bytes()).take_while(|(left, right)| left == right).count();
+    let rank = |known: &&&str| (common(known), std::cmp::Reverse(known.len().abs_diff(key.len())));
+    KNOWN.iter().max_by_key(rank).map_or("", |known| known.trim_end_matches('…'))
+}
+
 /// The file as written.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 struct File {
     dev: Dev,
     trust: Trust,
@@ -71,14 +243,6 @@ struct File {
     namespace: Namespace,
     server: Server,
     providers: Vec<ProviderTable>,
-    evidence: IgnoredAny,
-    provider_discovery: IgnoredAny,
-    validation: IgnoredAny,
-    run_state_store: IgnoredAny,
-    schema_registry: IgnoredAny,
-    docs: IgnoredAny,
-    runpack_storage: IgnoredAny,
-    client: IgnoredAny,
 }
 
 /// Of `[server]` only the older spelling of `dev.permissive` matters here.
@@ -180,7 +344,6 @@ enum AuthorityMode {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct ProviderTable {
     name: String,
     #[serde(rename = "type")]
@@ -189,11 +352,6 @@ struct ProviderTable {
     config: Option<toml::Value>,
     #[serde(default)]
     trust: TrustPolicy,
-    /// Disclosure over the service's tools; a run discloses nothing.
-    #[serde(default, rename = "allow_raw")]
-    _allow_raw: bool,
-    #[serde(default, rename = "timeouts")]
-    _timeouts: Option<IgnoredAny>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -244,8 +402,13 @@ impl RunConfiguration {
     }
 
     fn parse(text: &str, path: &str) -> Result<Self, ConfigError> {
-        let file: File = toml::from_str(text)
-            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        let failed = |source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) };
+        let table: toml::Table = toml::from_str(text).map_err(failed)?;
+        if let Some(key) = unknown_key(&table, "") {
+            let problem = format!("there is no such key\nhint: `{}` looks most like it", nearest(&key));
+            return Err(wrong(key, problem));
+        }
+        let file: File = toml::from_str(text).map_err(failed)?;
         if matches!(file.trust.default_policy, TrustPolicy::RequireSignature(_)) {
             return Err(wrong(
                 "trust.default_policy",

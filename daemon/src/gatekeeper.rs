@@ -141,7 +141,7 @@ impl Gatekeeper {
         let head = self.load(scenario, key)?;
         let expected = head.counts.total();
         if let Some(error) = engine::provider_missing(scenario, |id| self.registry.contains(&id.into())) {
-            let message = format!("{:?}", error.details);
+            let message = error.message.clone();
             self.append_call(expected, head, Vec::new(), call, Err::<&TriggerResult, _>(error))?;
             return Err(GateError::Providers(message));
         }

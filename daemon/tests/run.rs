@@ -140,7 +140,19 @@ fn submissions_repeat_and_conflict() {
 
 #[test]
 fn every_wrong_step_says_what_to_do_and_leaves_nothing() {
-    let cases: [(&str, &str, &[&str], &str); 14] = [
+    let cases: [(&str, &str, &[&str], &str); 16] = [
+        (
+            "decision-gate.toml",
+            "[server.auth]\nmod = \"local_only\"\n",
+            &CALLS,
+            "server.auth.mod: there is no such key\nhint: `server.auth.mode` looks most like it",
+        ),
+        (
+            "decision-gate.toml",
+            "[[providers]]\nname = \"x\"\ntype = \"mcp\"\ncommand = [\"x\"]\n",
+            &CALLS,
+            "external MCP providers are not supported by a one-shot run",
+        ),
         ("", "", &["--calls", "missing.jsonl", "--out", "pack"], "cannot read `missing.jsonl`"),
         ("scenario.json", "{", &CALLS, "`scenario.json`: not JSON: EOF"),
         ("run-config.json", r#"{"tenant_id":1}"#, &CALLS, "`run-config.json`: missing field `dispatch_targets`"),
@@ -157,7 +169,7 @@ fn every_wrong_step_says_what_to_do_and_leaves_nothing() {
             "unknown call `jump`, expected `next`, `trigger`, `submit` or `status`",
         ),
         ("calls.jsonl", "", &CALLS, "there are no calls, so --started-at must say when the run starts"),
-        ("decision-gate.toml", "[policies]\n", &CALLS, "unknown field `policies`"),
+        ("decision-gate.toml", "[policies]\n", &CALLS, "policies: there is no such key\nhint: `policy."),
         (
             "decision-gate.toml",
             "[[providers]]\nname = \"time\"\ntype = \"builtin\"\n",

@@ -1,5 +1,5 @@
 //! The table of decisions. Every file below `testdata/decisions` is one case,
-//! written by hand from `contract/core.md`; its README says how to read one.
+//! written by hand from the contract of the reference system; its README says how to read one.
 //! A case is played as a gatekeeper plays it, over logs kept here. What every
 //! case owes the contract is [`PLACES`].
 

@@ -110,7 +110,7 @@ fn identity(query: &EvidenceQuery) -> (&str, &str, Option<String>) {
     (query.provider_id.as_str(), query.check_id.as_str(), params)
 }
 
-/// 1 to 128 token characters of RFC 9110 (`contract/server.md` §1.8): an id
+/// 1 to 128 token characters of RFC 9110 (the reference system's contract, §1.8): an id
 /// travels in headers.
 fn is_correlation_id(text: &str) -> bool {
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);

@@ -15,7 +15,7 @@ pub struct TooLarge {
 /// The length of the canonical form of `value`, if it is at most `limit`.
 ///
 /// The `actual` of the error can end up in a decision's `fail` reason, so it is
-/// wire-visible and follows the reference's writer (`contract/core.md` §2.3),
+/// wire-visible and follows the reference's writer (the reference system's contract, §2.3),
 /// which accepts whole pieces: a scalar; of a string the quotes, each run of
 /// plain text and each escape; of an array its punctuation and elements; of an
 /// object its punctuation, each quoted name and **each whole value**. The piece

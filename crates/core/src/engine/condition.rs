@@ -45,7 +45,7 @@ impl Evidence {
     }
 }
 
-/// Judges the evidence of one condition, by `contract/core.md` §4.5.
+/// Judges the evidence of one condition, by the reference system's contract, §4.5.
 ///
 /// The evidence is settled first: an anchor that the policy asks for is
 /// checked, an error clears the value, the digest is computed here and not

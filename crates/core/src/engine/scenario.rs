@@ -99,7 +99,7 @@ impl Scenario {
     /// A scenario to be run.
     ///
     /// # Errors
-    /// The first fault: the eight of `contract/core.md` §3 in that order, then
+    /// The first fault: the eight of the reference system's contract, §3 in that order, then
     /// what the reference skips: requirement trees, and branches that look at
     /// foreign gates or can match nothing.
     pub fn new(spec: ScenarioSpec) -> Result<Self, ScenarioFault> {
@@ -115,7 +115,7 @@ impl Scenario {
     /// cannot do without is checked.
     ///
     /// # Errors
-    /// The faults of `contract/core.md` §3.
+    /// The faults of the reference system's contract, §3.
     pub fn recorded(spec: ScenarioSpec) -> Result<Self, ScenarioFault> {
         if spec.stages.is_empty() {
             return Err(ScenarioFault::NoStages);

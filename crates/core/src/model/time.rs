@@ -119,7 +119,7 @@ pub struct Instant {
 }
 
 impl Instant {
-    /// Reads a date-time by the rules of `contract/core.md` §4.5, which decide
+    /// Reads a date-time by the rules of the reference system's contract, §4.5, which decide
     /// comparisons and so must not change with a library: four-digit year, two
     /// digits elsewhere, any one byte between date and time, digits beyond nine
     /// of the fraction ignored, `Z`, `z` or `±hh:mm`. Second 60 only as the
@@ -198,7 +198,7 @@ pub struct Date {
 }
 
 impl Date {
-    /// Reads a date by the rules of `contract/core.md` §4.5: three integers
+    /// Reads a date by the rules of the reference system's contract, §4.5: three integers
     /// around two hyphens, padding as the author likes, a leading `+` allowed.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('-').map(|part| {
