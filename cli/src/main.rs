@@ -2,34 +2,47 @@
 //!
 //! 0 is yes, 1 is no, 2 is could not tell.
 
+mod batch;
 mod commands;
+mod formats;
 mod out;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use commands::{COULD_NOT, authoring, build, show, verify};
+use commands::{COULD_NOT, authoring, build, diff, explain, pin, replay, show, verify};
 
-/// Build, verify and show packs, offline
+/// Verify, replay, compare and build packs, offline
 #[derive(Parser)]
-#[command(name = "runpack", version, max_term_width = 100)]
+#[command(name = "runpack", version, max_term_width = 100, disable_help_flag = true)]
 struct Cli {
+    /// Print help: all of it, on one screen
+    #[arg(short, long, global = true, action = clap::ArgAction::HelpShort)]
+    help: Option<bool>,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    Verify(verify::VerifyArgs),
+    Verify(Box<verify::VerifyArgs>),
+    Replay(replay::ReplayArgs),
     Show(show::ShowArgs),
-    Build(build::BuildArgs),
+    Diff(diff::DiffArgs),
+    Pin(pin::PinArgs),
+    Explain(explain::ExplainArgs),
+    Build(Box<build::BuildArgs>),
     Authoring(authoring::AuthoringArgs),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Verify(args) => verify::verify(&args),
+        Command::Replay(args) => replay::replay(&args),
         Command::Show(args) => show::show(&args),
+        Command::Diff(args) => diff::diff(&args),
+        Command::Pin(args) => pin::pin(&args),
+        Command::Explain(args) => explain::explain(&args),
         Command::Build(args) => build::build(&args),
         Command::Authoring(args) => authoring::authoring(&args),
     };

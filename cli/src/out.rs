@@ -1,11 +1,12 @@
 //! What people see. Text from a pack is hostile: nothing of it reaches the
 //! terminal as a control character.
 
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 use std::io::{self, IsTerminal, Write};
 
-use runpack_core::model::{DecisionOutcome, EvidenceValue, GateEvalRecord, TriState};
-use runpack_core::pack::{Pack, Report, Severity, Verdict};
+use runpack_core::model::{ConditionId, ConditionSpec, DecisionOutcome, EvidenceValue, GateEvalRecord, TriState};
+use runpack_core::pack::{Difference, DifferenceKind, Pack, Report, Severity, Verdict, WhatIf};
 
 /// Styled output for a terminal, plain text for everything else.
 pub(crate) struct Paint {
@@ -16,6 +17,11 @@ impl Paint {
     /// Colour only on a terminal, and not where `NO_COLOR` asks for none.
     pub(crate) fn for_stdout() -> Self {
         Self { colour: io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) }
+    }
+
+    /// Never any colour.
+    pub(crate) fn plain() -> Self {
+        Self { colour: false }
     }
 
     fn style(&self, code: &str, text: impl Display) -> String {
@@ -128,12 +134,83 @@ pub(crate) fn report(paint: &Paint, shown: &str, report: &Report) -> String {
     if let Some(digest) = report.pack_digest {
         let _ = writeln!(text, "  pack digest    {digest}");
     }
+    if let Some(settings) = &report.settings {
+        let lanes: Vec<_> = settings.min_lanes.iter().map(ToString::to_string).collect();
+        let _ = writeln!(
+            text,
+            "  explained by   least lane {}, logic {}",
+            lanes.join(" or "),
+            settings.logics.join(" or ")
+        );
+    }
+    for entry in &report.unverifiable {
+        let _ = writeln!(text, "  unverifiable   {}: {}", line(&entry.what), entry.count);
+    }
+    text
+}
+
+/// A pack that could not even be opened.
+pub(crate) fn cannot(paint: &Paint, shown: &str, error: &str) -> String {
+    format!("{}: {}: {}\n", line(shown), paint.doubt("could not tell"), printable(error))
+}
+
+/// The answer of `replay --scenario`.
+pub(crate) fn what_if(paint: &Paint, steps: &[WhatIf]) -> String {
+    let mut text = String::from("\nUnder the other scenario:\n");
+    let mut flipped = 0;
+    for step in steps {
+        let was = step.was.as_ref().map_or("nothing".to_owned(), |was| outcome(paint, was));
+        let would = match &step.would {
+            Some(Ok(would)) => outcome(paint, would),
+            Some(Err(error)) => paint.doubt(line(format_args!("nothing: {error}"))),
+            None => "nothing, the run is over".to_owned(),
+        };
+        let same = matches!((&step.was, &step.would), (Some(was), Some(Ok(would))) if was == would);
+        flipped += usize::from(!same);
+        let mark = if same { " " } else { "*" };
+        let _ = writeln!(text, "{mark} {}: {would} (was: {was})", line(&step.trigger_id));
+        for condition in &step.unseen {
+            let _ = writeln!(text, "    {} was never asked then, so it is Unknown", line(condition));
+        }
+    }
+    let _ = writeln!(text, "{flipped} of {} decisions would have been others", steps.len());
+    text
+}
+
+/// The answer of `diff`.
+pub(crate) fn differences(paint: &Paint, differences: &[Difference], same: bool) -> String {
+    let mut text = String::new();
+    for difference in differences {
+        let kind = match difference.kind {
+            DifferenceKind::Decision => paint.bad("decision"),
+            DifferenceKind::LossOfSight => paint.bad("loss of sight"),
+            DifferenceKind::Evidence => paint.doubt("evidence"),
+            DifferenceKind::Policy => paint.doubt("policy"),
+            DifferenceKind::Record => paint.strong("record"),
+            DifferenceKind::Bytes => paint.strong("bytes"),
+        };
+        let _ = writeln!(text, "{kind}: {}", line(&difference.message));
+    }
+    if same && differences.is_empty() {
+        text.push_str("the same pack\n");
+    } else if differences.is_empty() {
+        text.push_str("the manifests differ, and nothing they cover does\n");
+    }
     text
 }
 
 /// A pack for people: who, what, when, and each decision with its gates.
-pub(crate) fn pack(paint: &Paint, pack: &Pack) -> String {
+///
+/// With `working`, each condition also shows what it was compared with.
+pub(crate) fn pack(paint: &Paint, pack: &Pack, working: bool) -> String {
     let mut text = String::new();
+    let conditions: BTreeMap<_, _> = pack
+        .scenario
+        .conditions
+        .iter()
+        .filter(|_| working)
+        .map(|condition| (&condition.condition_id, condition))
+        .collect();
     let manifest = &pack.manifest;
     let _ = writeln!(text, "{}", paint.strong(line(format_args!("run {}", manifest.run_id))));
     let _ =
@@ -166,7 +243,7 @@ pub(crate) fn pack(paint: &Paint, pack: &Pack) -> String {
         let _ = writeln!(text, "  {}", outcome(paint, &decision.outcome));
         // Evaluations lie in the order of the decisions they led to.
         while let Some(record) = evals.next_if(|record| record.trigger_id == decision.trigger_id) {
-            gate(paint, &mut text, record);
+            gate(paint, &mut text, record, &conditions);
         }
         for packet in pack.packets.iter().filter(|packet| packet.decision_id == decision.decision_id) {
             let envelope = &packet.envelope;
@@ -208,7 +285,12 @@ fn outcome(paint: &Paint, outcome: &DecisionOutcome) -> String {
     }
 }
 
-fn gate(paint: &Paint, text: &mut String, record: &GateEvalRecord) {
+fn gate(
+    paint: &Paint,
+    text: &mut String,
+    record: &GateEvalRecord,
+    conditions: &BTreeMap<&ConditionId, &ConditionSpec>,
+) {
     let evaluation = &record.evaluation;
     let _ = writeln!(text, "  gate {} is {}", line(&evaluation.gate_id), paint.tri(evaluation.status));
     for evidence in &record.evidence {
@@ -219,12 +301,17 @@ fn gate(paint: &Paint, text: &mut String, record: &GateEvalRecord) {
             (None, Some(EvidenceValue::Bytes(bytes))) => format!("{} bytes", bytes.len()),
             (None, None) => "no value".to_owned(),
         };
+        let compared = conditions.get(&evidence.condition_id).map_or(String::new(), |condition| {
+            let expected = condition.expected.as_ref().map_or(String::new(), |value| format!(" {value}"));
+            format!(" {}{expected}", condition.comparator)
+        });
         let _ = writeln!(
             text,
-            "    {} is {}: {} ({})",
+            "    {} is {}: {}{} ({})",
             line(&evidence.condition_id),
             paint.tri(evidence.status),
             shorten(&line(why)),
+            shorten(&line(compared)),
             result.lane
         );
     }

@@ -9,8 +9,11 @@ use runpackd_lib::commands::{demo, run};
 
 /// Run scenarios and export packs
 #[derive(Parser)]
-#[command(name = "runpackd", version, max_term_width = 100)]
+#[command(name = "runpackd", version, max_term_width = 100, disable_help_flag = true)]
 struct Cli {
+    /// Print help: all of it, on one screen
+    #[arg(short, long, global = true, action = clap::ArgAction::HelpShort)]
+    help: Option<bool>,
     #[command(subcommand)]
     command: Command,
 }

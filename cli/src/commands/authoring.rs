@@ -21,20 +21,20 @@ enum Command {
 }
 
 /// Say whether a scenario file makes sense
-///
-/// Exit codes: 0 it does, 1 it does not, and why; 2 the file cannot be read.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  runpack authoring validate scenario.ron")]
+#[command(
+    after_help = "Exit codes: 0 it does, 1 it does not, and why; 2 the file cannot be read.\n\nExample:\n  runpack authoring validate scenario.ron"
+)]
 struct ValidateArgs {
     #[command(flatten)]
     input: InputArgs,
 }
 
 /// Print a scenario in its canonical form, which is what digests cover
-///
-/// Exit codes: 0 printed, 1 the scenario makes no sense, and why; 2 the file cannot be read.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  runpack authoring normalize scenario.ron > scenario.json")]
+#[command(
+    after_help = "Exit codes: 0 printed, 1 the scenario makes no sense, and why; 2 the file cannot be read.\n\nExample:\n  runpack authoring normalize scenario.ron > scenario.json"
+)]
 struct NormalizeArgs {
     #[command(flatten)]
     input: InputArgs,

@@ -7,15 +7,13 @@ use runpack_core::pack::layout::{ARTIFACT_BYTES_MAX, MANIFEST_NAME};
 use runpack_core::pack::{BuildOptions, SecurityContext};
 use runpack_storage::packs::{ExportRequest, Published, Replace, export};
 
-use super::{INPUT_BYTES_MAX, Outcome, read_json, read_scenario};
+use super::{INPUT_BYTES_MAX, Outcome, bytes, read_json, read_scenario};
 use crate::out;
 
 /// Build a pack from a scenario and a recorded run state
-///
-/// Exit codes: 0 built, or the same pack was there; 2 could not be built.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  runpack build --scenario scenario.json --state state.json --generated-at logical:10 --out pack"
+    after_help = "Exit codes: 0 built, or the same pack was there; 2 could not be built.\n\nExample:\n  runpack build --scenario scenario.json --state state.json --generated-at logical:10 --out pack"
 )]
 pub(crate) struct BuildArgs {
     /// The scenario, JSON or (by extension) RON
@@ -46,10 +44,10 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "FILE")]
     security: Option<PathBuf>,
     /// Bytes of one artifact
-    #[arg(long, value_name = "BYTES", default_value_t = ARTIFACT_BYTES_MAX)]
+    #[arg(long, value_name = "BYTES", value_parser = bytes, default_value_t = ARTIFACT_BYTES_MAX)]
     max_artifact_bytes: u64,
     /// Bytes of one input file
-    #[arg(long, value_name = "BYTES", default_value_t = INPUT_BYTES_MAX)]
+    #[arg(long, value_name = "BYTES", value_parser = bytes, default_value_t = INPUT_BYTES_MAX)]
     max_input_bytes: u64,
 }
 

@@ -3,6 +3,10 @@
 
 pub(crate) mod authoring;
 pub(crate) mod build;
+pub(crate) mod diff;
+pub(crate) mod explain;
+pub(crate) mod pin;
+pub(crate) mod replay;
 pub(crate) mod show;
 pub(crate) mod verify;
 
@@ -14,7 +18,7 @@ use clap::Args;
 use runpack_core::engine::Scenario;
 use runpack_core::model::ScenarioSpec;
 use runpack_core::pack::layout::ARTIFACT_BYTES_MAX;
-use runpack_core::pack::{Report, Verdict};
+use runpack_core::pack::{Pack, Report, Verdict, VerifyOptions, verify};
 use runpack_core::read::{self, Admit, Profile, Unknown};
 use runpack_storage::packs::{DirectoryReader, Links, PackLocation};
 use serde::de::DeserializeOwned;
@@ -25,49 +29,62 @@ pub(crate) const COULD_NOT: u8 = 2;
 /// A command's own failure: a sentence for stderr, exit code 2.
 pub(crate) type Outcome = Result<ExitCode, String>;
 
-/// A pack, and how it is read.
-#[derive(Debug, Args)]
-pub(crate) struct PackArgs {
-    /// The pack: its directory, or its manifest
-    #[arg(value_name = "PATH")]
-    path: String,
-    /// The manifest's name, when PATH is a directory
+/// How packs are read.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ReadArgs {
+    /// The manifest's name, where a directory is named
     #[arg(long, value_name = "NAME")]
-    manifest: Option<String>,
-    /// Bytes of one artifact
-    #[arg(long, value_name = "BYTES", default_value_t = ARTIFACT_BYTES_MAX)]
-    max_artifact_bytes: u64,
+    pub(crate) manifest: Option<String>,
+    /// Bytes of one artifact: a number, or one with KiB, MiB or GiB
+    #[arg(long, value_name = "BYTES", value_parser = bytes, default_value_t = ARTIFACT_BYTES_MAX)]
+    pub(crate) max_artifact_bytes: u64,
     /// Accept files that have other names, as snapshot tools make them
     #[arg(long)]
-    allow_hard_links: bool,
+    pub(crate) allow_hard_links: bool,
 }
 
-impl PackArgs {
-    /// The pack as the user named it.
-    pub(crate) fn shown(&self) -> &str {
-        &self.path
-    }
-
-    /// The pack, opened.
+impl ReadArgs {
+    /// A pack, opened.
     ///
     /// # Errors
     /// The place cannot be opened at all.
-    pub(crate) fn open(&self) -> Result<(DirectoryReader, String), String> {
-        let location = PackLocation::parse(&self.path, self.manifest.as_deref()).map_err(|error| error.to_string())?;
+    pub(crate) fn open(&self, path: &str) -> Result<(DirectoryReader, String), String> {
+        let location = PackLocation::parse(path, self.manifest.as_deref()).map_err(|error| error.to_string())?;
         let links = if self.allow_hard_links { Links::Any } else { Links::Single };
         let reader = DirectoryReader::open(&location.directory).map_err(|error| error.to_string())?.links(links);
         Ok((reader, location.manifest_name))
     }
 
-    /// Bytes of one artifact.
-    pub(crate) fn artifact_bytes_max(&self) -> u64 {
-        self.max_artifact_bytes
+    /// Verifies a pack with everything, and reads its records if they can be.
+    ///
+    /// # Errors
+    /// The place cannot be opened at all.
+    pub(crate) fn read(&self, path: &str) -> Result<(Report, Result<Pack, String>), String> {
+        let (reader, manifest_name) = self.open(path)?;
+        let options = VerifyOptions { artifact_bytes_max: self.max_artifact_bytes, ..VerifyOptions::default() };
+        let report = verify(&reader, &manifest_name, &options);
+        let pack = Pack::read(&reader, &manifest_name, self.max_artifact_bytes).map_err(|fault| fault.to_string());
+        Ok((report, pack))
     }
 }
 
+/// A number of bytes, as people write it.
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let factor = match unit {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err("write a number, or one with KiB, MiB or GiB".to_owned()),
+    };
+    let number: u64 = digits.parse().map_err(|_| "write a number, or one with KiB, MiB or GiB".to_owned())?;
+    number.checked_mul(factor).ok_or_else(|| "more than any file can have".to_owned())
+}
+
 /// 0 yes, 1 no, 2 could not tell.
-pub(crate) fn exit_code(report: &Report) -> ExitCode {
-    match report.verdict {
+pub(crate) fn exit_code(verdict: Verdict) -> ExitCode {
+    match verdict {
         Verdict::Consistent | Verdict::Pinned => ExitCode::SUCCESS,
         Verdict::Refused => ExitCode::FAILURE,
         Verdict::CouldNotTell => ExitCode::from(COULD_NOT),

@@ -1,21 +1,104 @@
-use clap::{Args, ValueEnum};
-use runpack_core::canon::to_vec;
-use runpack_core::pack::{VerifyOptions, verify as verify_pack};
+use std::collections::BTreeMap;
+use std::io::{BufRead, IsTerminal, Read};
+use std::path::PathBuf;
+use std::process::ExitCode;
 
-use super::{Outcome, PackArgs, exit_code};
+use clap::{Args, ValueEnum};
+use runpack_core::canon::Digest;
+use runpack_core::model::{AnchorPolicy, Lane, NamespaceId, RunId, ScenarioId, TenantId};
+use runpack_core::pack::{Checks, Expectations, VerifyOptions};
+
+use super::{COULD_NOT, INPUT_BYTES_MAX, Outcome, ReadArgs, read_input, read_json};
+use crate::batch::{self, Answer, Job};
+use crate::formats;
 use crate::out::{self, Paint};
 
-/// Say whether a pack agrees with itself
-///
-/// Exit codes: 0 it does, 1 it is refused, 2 could not tell.
+/// Say whether packs agree with themselves, and whether their decisions come out again
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  runpack verify ./pack")]
+#[command(
+    after_help = "Exit codes: 0 all do, 1 one is refused, 2 none is refused but one could not be told.\n\nExample:\n  runpack verify ./pack\n  runpack verify --recursive ./packs --format sarif > findings.sarif"
+)]
 pub(crate) struct VerifyArgs {
-    #[command(flatten)]
-    pack: PackArgs,
+    /// Packs: their directories, or their manifests
+    #[arg(value_name = "PATH")]
+    paths: Vec<String>,
+    /// Also every pack below a directory
+    #[arg(long, value_name = "ROOT")]
+    recursive: Vec<PathBuf>,
+    /// Also every path in a file, one a line; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    from_file: Option<PathBuf>,
+    /// Packs verified at a time [default: one for each processor]
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+    /// How deep to look
+    #[arg(long, value_enum, default_value_t = Depth::Replay)]
+    checks: Depth,
     /// How to answer
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
+    /// How to tell how far it is, on stderr
+    #[arg(long, value_enum, default_value_t = Progress::Auto)]
+    progress: Progress,
+    #[command(flatten)]
+    read: ReadArgs,
+    #[command(flatten)]
+    expect: ExpectArgs,
+}
+
+/// What is known of a pack from elsewhere.
+#[derive(Debug, Args)]
+struct ExpectArgs {
+    /// The root digest it must have
+    #[arg(long, value_name = "SHA256", value_parser = digest)]
+    expect_root: Option<Digest>,
+    /// The pack digest it must have: of its manifest's bytes
+    #[arg(long, value_name = "SHA256", value_parser = digest)]
+    expect_digest: Option<Digest>,
+    /// Pack digests by path, as `runpack pin` writes them
+    #[arg(long, value_name = "FILE")]
+    expect_file: Option<PathBuf>,
+    /// The anchor policy it must state
+    #[arg(long, value_name = "FILE")]
+    expect_anchor_policy: Option<PathBuf>,
+    /// Whose run it must be
+    #[arg(long, value_name = "ID", value_parser = tenant)]
+    expect_tenant: Option<TenantId>,
+    /// The namespace it must be in
+    #[arg(long, value_name = "ID", value_parser = namespace)]
+    expect_namespace: Option<NamespaceId>,
+    /// The scenario it must follow
+    #[arg(long, value_name = "ID")]
+    expect_scenario: Option<String>,
+    /// The run it must be
+    #[arg(long, value_name = "ID")]
+    expect_run: Option<String>,
+    /// The least lane that may have counted
+    #[arg(long, value_enum, value_name = "LANE")]
+    expect_min_lane: Option<LaneName>,
+}
+
+fn digest(text: &str) -> Result<Digest, String> {
+    text.strip_prefix("sha256:").unwrap_or(text).parse().map_err(|error| format!("{error}"))
+}
+
+fn tenant(text: &str) -> Result<TenantId, String> {
+    text.parse().ok().and_then(TenantId::new).ok_or_else(|| "a tenant is a number from 1".to_owned())
+}
+
+fn namespace(text: &str) -> Result<NamespaceId, String> {
+    text.parse().ok().and_then(NamespaceId::new).ok_or_else(|| "a namespace is a number from 1".to_owned())
+}
+
+/// How deep to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Depth {
+    /// Only that every file is there and has its digest
+    Digests,
+    /// Also form, records, and what records say of each other
+    All,
+    /// Also that every decision comes out again
+    Replay,
 }
 
 /// How to answer.
@@ -23,20 +106,163 @@ pub(crate) struct VerifyArgs {
 enum Format {
     /// For people
     Human,
-    /// For programs: canonical JSON, one line
+    /// Canonical JSON, one line for each pack
     Json,
+    /// SARIF 2.1.0
+    Sarif,
+    /// JUnit XML
+    Junit,
+    /// Annotations of GitHub Actions
+    Github,
+}
+
+/// How to tell how far it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Progress {
+    /// A bar on a terminal, nothing in a pipe
+    Auto,
+    /// A line of JSON for each pack
+    Json,
+    /// Nothing
+    None,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LaneName {
+    Verified,
+    Asserted,
 }
 
 pub(crate) fn verify(args: &VerifyArgs) -> Outcome {
-    let (reader, manifest_name) = args.pack.open()?;
-    let options = VerifyOptions { artifact_bytes_max: args.pack.artifact_bytes_max(), ..VerifyOptions::default() };
-    let report = verify_pack(&reader, &manifest_name, &options);
+    let mut jobs = Vec::new();
+    let lock = args.expect.expect_file.as_deref().map(read_lock).transpose()?;
+    let paths = all_paths(args)?;
+    if paths.is_empty() {
+        return Err("there is no pack to verify\nhint: name one, or pass --recursive or --from-file".to_owned());
+    }
+    if paths.len() > 1 && (args.expect.expect_digest.is_some() || args.expect.expect_root.is_some()) {
+        return Err("one digest cannot be expected of several packs\nhint: use --expect-file".to_owned());
+    }
+    let options = options(args)?;
+    for path in &paths {
+        let mut options = options.clone();
+        let mut pinned = true;
+        if let Some(lock) = &lock {
+            options.expect.digest = lock.get(path).copied();
+            pinned = options.expect.digest.is_some();
+        }
+        jobs.push(Job { path: path.clone(), options, pinned });
+    }
+    let workers = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let paint = Paint::for_stdout();
+    let one = jobs.len() == 1;
+    let progress = match args.progress {
+        Progress::Json => batch::Progress::Json,
+        Progress::Auto if !one && std::io::stderr().is_terminal() => batch::Progress::Bar,
+        Progress::Auto | Progress::None => batch::Progress::None,
+    };
+    let mut answers = Vec::new();
+    let interrupted = batch::run(&jobs, &args.read, workers, progress, |answer| match args.format {
+        Format::Human => out::say(&human(&paint, &answer)),
+        Format::Json => out::say(&formats::json_line(&answer, !one)),
+        Format::Github => out::say(&formats::github(&answer)),
+        Format::Sarif | Format::Junit => answers.push(answer.clone()),
+    });
     match args.format {
-        Format::Human => out::say(&out::report(&Paint::for_stdout(), args.pack.shown(), &report)),
-        Format::Json => {
-            let bytes = to_vec(&report).map_err(|error| error.to_string())?;
-            out::say(&format!("{}\n", String::from_utf8_lossy(&bytes)));
+        Format::Sarif => out::say(&formats::sarif(&answers)),
+        Format::Junit => out::say(&formats::junit(&answers)),
+        Format::Human | Format::Json | Format::Github => {}
+    }
+    let mut summary = interrupted;
+    if let Some(lock) = &lock {
+        for path in lock.keys().filter(|path| !paths.contains(path)) {
+            out::talk(format_args!("`{path}` is expected and was not verified"));
+            summary.could_not_tell += 1;
         }
     }
-    Ok(exit_code(&report))
+    if !one || summary.left > 0 {
+        let text = summary.to_string();
+        if args.format == Format::Human { out::say(&(text + "\n")) } else { out::talk(text) }
+    }
+    Ok(if summary.refused > 0 {
+        ExitCode::FAILURE
+    } else if summary.could_not_tell + summary.left > 0 {
+        ExitCode::from(COULD_NOT)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn human(paint: &Paint, answer: &Answer) -> String {
+    match &answer.report {
+        Ok(report) => out::report(paint, &answer.path, report),
+        Err(error) => out::cannot(paint, &answer.path, error),
+    }
+}
+
+fn all_paths(args: &VerifyArgs) -> Result<Vec<String>, String> {
+    let mut paths = args.paths.clone();
+    if let Some(file) = &args.from_file {
+        let lines: Box<dyn BufRead> = if file.as_os_str() == "-" {
+            Box::new(std::io::BufReader::new(std::io::stdin().lock().take(INPUT_BYTES_MAX)))
+        } else {
+            Box::new(std::io::Cursor::new(read_input(file, INPUT_BYTES_MAX)?))
+        };
+        for line in lines.lines() {
+            let line = line.map_err(|error| format!("cannot read `{}`: {error}", file.display()))?;
+            if !line.is_empty() {
+                paths.push(line);
+            }
+        }
+    }
+    let manifest = args.read.manifest.as_deref();
+    for root in &args.recursive {
+        paths.extend(batch::packs_below(root, manifest)?);
+    }
+    Ok(paths)
+}
+
+fn options(args: &VerifyArgs) -> Result<VerifyOptions, String> {
+    let expect = &args.expect;
+    let anchors = expect.expect_anchor_policy.as_deref();
+    let anchor_policy = anchors.map(|path| read_json::<AnchorPolicy>(path, INPUT_BYTES_MAX)).transpose()?;
+    Ok(VerifyOptions {
+        artifact_bytes_max: args.read.max_artifact_bytes,
+        checks: match args.checks {
+            Depth::Digests => Checks::Digests,
+            Depth::All => Checks::All,
+            Depth::Replay => Checks::Replay,
+        },
+        expect: Expectations {
+            root: expect.expect_root,
+            digest: expect.expect_digest,
+            tenant: expect.expect_tenant,
+            namespace: expect.expect_namespace,
+            scenario: expect.expect_scenario.as_deref().map(ScenarioId::from),
+            run: expect.expect_run.as_deref().map(RunId::from),
+            anchor_policy,
+            min_lane: expect.expect_min_lane.map(|lane| match lane {
+                LaneName::Verified => Lane::Verified,
+                LaneName::Asserted => Lane::Asserted,
+            }),
+            policy: None,
+        },
+    })
+}
+
+/// Reads what `runpack pin` wrote.
+fn read_lock(file: &std::path::Path) -> Result<BTreeMap<String, Digest>, String> {
+    let place = |line: usize, problem: &str| format!("`{}`: line {line}: {problem}", file.display());
+    let bytes = read_input(file, INPUT_BYTES_MAX)?;
+    let text = String::from_utf8(bytes).map_err(|_| format!("`{}` is not UTF-8", file.display()))?;
+    let mut lock = BTreeMap::new();
+    for (index, line) in text.lines().enumerate() {
+        let (hex, path) =
+            line.split_once("  ").ok_or_else(|| place(index + 1, "expected a digest, two spaces and a path"))?;
+        let digest = digest(hex).map_err(|problem| place(index + 1, &problem))?;
+        if lock.insert(path.to_owned(), digest).is_some_and(|other| other != digest) {
+            return Err(place(index + 1, "two digests for one path"));
+        }
+    }
+    Ok(lock)
 }

@@ -14,10 +14,10 @@ use super::run::{RunArgs, run};
 ///
 /// Everything is written below one directory, which is named at the end. It
 /// must be absent, or from an earlier demo.
-///
-/// Exit codes: 0 all went as it should, 2 it could not.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  runpackd demo --dir /tmp/first-look")]
+#[command(
+    after_help = "Exit codes: 0 all went as it should, 2 it could not.\n\nExample:\n  runpackd demo --dir /tmp/first-look"
+)]
 pub struct DemoArgs {
     /// Where to write
     #[arg(long, value_name = "DIR", default_value = "runpack-demo")]

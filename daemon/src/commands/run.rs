@@ -23,11 +23,9 @@ use crate::gatekeeper::{Answer, GateError, Gatekeeper};
 ///
 /// Times are `logical:1`, `unix_millis:1710000000000` or RFC 3339; no clock is
 /// ever read.
-///
-/// Exit codes: 0 the run completed, 1 it was held or failed, 2 it could not run.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  runpackd run --scenario scenario.json --run-config run.json --triggers triggers.jsonl --out pack"
+    after_help = "Exit codes: 0 the run completed, 1 it was held or failed, 2 it could not run.\n\nExample:\n  runpackd run --scenario scenario.json --run-config run.json --triggers triggers.jsonl --out pack"
 )]
 pub struct RunArgs {
     /// The scenario, JSON or (by extension) RON

@@ -2,6 +2,7 @@
 //! is verified. One table of artifacts ([`layout`]) serves both.
 
 mod build;
+mod diff;
 mod finding;
 pub mod layout;
 mod manifest;
@@ -9,8 +10,10 @@ mod read;
 mod report;
 mod source;
 mod verify;
+mod what_if;
 
 pub use build::{BuildError, BuildOptions, Draft, LogWriter, RunIdentity, RunLogs, build};
+pub use diff::{Difference, DifferenceKind, diff};
 pub use finding::{Code, Finding, Severity};
 pub use manifest::{
     ArtifactKind, ArtifactRecord, FileHash, Integrity, MANIFEST_VERSION, Manifest, SecurityContext, VerifierMode,
@@ -19,3 +22,4 @@ pub use read::{Pack, PackFault};
 pub use report::{FINDINGS_MAX, Report, Settings, Subject, Unverifiable, Verdict, WireReport, WireStatus};
 pub use source::{Listed, ListedKind, PackReader, PackSink, ReadFault};
 pub use verify::{Checks, Expectations, VerifyOptions, verify, verify_draft};
+pub use what_if::{WhatIf, what_if};

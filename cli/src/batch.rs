@@ -1,0 +1,183 @@
+//! Many packs at once: workers, order, progress, and Ctrl-C.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use runpack_core::pack::layout::{ARTIFACT_DIRECTORY, MANIFEST_NAME};
+use runpack_core::pack::{Report, Verdict, VerifyOptions, verify};
+use walkdir::WalkDir;
+
+use crate::commands::ReadArgs;
+use crate::out;
+
+/// One pack to verify.
+pub(crate) struct Job {
+    /// As the user named it.
+    pub(crate) path: String,
+    /// How.
+    pub(crate) options: VerifyOptions,
+    /// Whether a digest is known where one must be.
+    pub(crate) pinned: bool,
+}
+
+/// The answer about one pack.
+#[derive(Clone)]
+pub(crate) struct Answer {
+    /// As the user named it.
+    pub(crate) path: String,
+    /// Its report, or why there is none.
+    pub(crate) report: Result<Report, String>,
+}
+
+/// What all came to.
+#[derive(Default)]
+pub(crate) struct Summary {
+    /// Packs that passed.
+    pub(crate) passed: usize,
+    /// Packs that were refused.
+    pub(crate) refused: usize,
+    /// Packs that could not be told.
+    pub(crate) could_not_tell: usize,
+    /// Packs not looked at because of Ctrl-C.
+    pub(crate) left: usize,
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { passed, refused, could_not_tell, left } = self;
+        write!(f, "{passed} passed, {refused} refused, {could_not_tell} could not be told")?;
+        if *left > 0 { write!(f, "; interrupted, {left} not looked at") } else { Ok(()) }
+    }
+}
+
+/// How to tell how far it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// A bar on stderr.
+    Bar,
+    /// A line of JSON on stderr for each pack.
+    Json,
+    /// Nothing.
+    None,
+}
+
+/// Verifies all jobs and hands over the answers in the order of the jobs.
+///
+/// After Ctrl-C no further pack is begun; what was begun is finished, and the
+/// summary says how many were not looked at.
+pub(crate) fn run(
+    jobs: &[Job],
+    read: &ReadArgs,
+    workers: usize,
+    progress: Progress,
+    mut told: impl FnMut(Answer),
+) -> Summary {
+    static STOP: AtomicBool = AtomicBool::new(false);
+    // A second handler cannot be set; tests of this crate never get here twice.
+    let _ = ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed));
+    let next = AtomicUsize::new(0);
+    let (sender, answers) = mpsc::sync_channel(workers.max(1) * 4);
+    let bar = (progress == Progress::Bar).then(|| bar(jobs.len() as u64));
+    let mut summary = Summary::default();
+    std::thread::scope(|scope| {
+        for _ in 0..workers.clamp(1, jobs.len().max(1)) {
+            let (sender, next) = (sender.clone(), &next);
+            scope.spawn(move || {
+                while !STOP.load(Ordering::Relaxed) {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(job) = jobs.get(index) else { break };
+                    if sender.send((index, answer(job, read))).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let mut waiting = BTreeMap::new();
+        let (mut due, mut done) = (0, 0);
+        for (index, answer) in answers {
+            done += 1;
+            if let Some(bar) = &bar {
+                bar.inc(1);
+            }
+            if progress == Progress::Json {
+                out::talk(format_args!("{{\"done\":{done},\"total\":{}}}", jobs.len()));
+            }
+            waiting.insert(index, answer);
+            while let Some(answer) = waiting.remove(&due) {
+                summary.count(&answer);
+                told(answer);
+                due += 1;
+            }
+        }
+        // Behind a gap that Ctrl-C left there may be answers all the same.
+        for answer in waiting.into_values() {
+            summary.count(&answer);
+            told(answer);
+        }
+        summary.left = jobs.len() - done;
+    });
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    summary
+}
+
+impl Summary {
+    fn count(&mut self, answer: &Answer) {
+        match answer.report.as_ref().map(|report| report.verdict) {
+            Ok(Verdict::Consistent | Verdict::Pinned) => self.passed += 1,
+            Ok(Verdict::Refused) => self.refused += 1,
+            Ok(Verdict::CouldNotTell) | Err(_) => self.could_not_tell += 1,
+        }
+    }
+}
+
+fn answer(job: &Job, read: &ReadArgs) -> Answer {
+    let report = match read.open(&job.path) {
+        _ if !job.pinned => Err("no digest is known for this path, and --expect-file asks for one".to_owned()),
+        Ok((reader, manifest_name)) => Ok(verify(&reader, &manifest_name, &job.options)),
+        Err(error) => Err(error),
+    };
+    Answer { path: job.path.clone(), report }
+}
+
+fn bar(total: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} packs, {eta} left");
+    let bar = ProgressBar::new(total);
+    match style {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// Every pack below `root`, in order of path: directories with a manifest, and
+/// those with artifacts and none, of which nothing can be told. Links are not
+/// followed, and the staging directories of exports that go on are left out.
+pub(crate) fn packs_below(root: &Path, manifest: Option<&str>) -> Result<Vec<String>, String> {
+    let manifest = manifest.unwrap_or(MANIFEST_NAME);
+    let mut found = Vec::new();
+    let staging = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(".runpack-");
+    let mut walk = WalkDir::new(root).sort_by_file_name().into_iter();
+    while let Some(entry) = walk.next() {
+        let entry = entry.map_err(|error| format!("cannot look below `{}`: {error}", root.display()))?;
+        if !entry.file_type().is_dir() {
+            continue;
+        }
+        if entry.depth() > 0 && staging(entry.file_name()) {
+            walk.skip_current_dir();
+            continue;
+        }
+        let has = |name: &str| entry.path().join(name).symlink_metadata().is_ok();
+        if has(manifest) || has(ARTIFACT_DIRECTORY) {
+            let path = entry.path().to_str().ok_or_else(|| format!("`{}` is not UTF-8", entry.path().display()))?;
+            found.push(path.to_owned());
+            walk.skip_current_dir();
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,56 @@
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use runpack_core::pack::{VerifyOptions, verify};
+
+use super::{COULD_NOT, Outcome, ReadArgs, exit_code};
+use crate::out::{self, Paint};
+
+/// Write down the digests of packs, to compare with later
+///
+/// Every pack is verified first. A line is the pack digest, two spaces and the
+/// path as it was named; `runpack verify --expect-file` reads it back.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 written, 1 a pack is refused and nothing is written, 2 could not tell.\n\nExample:\n  runpack pin packs/* --output packs.lock\n  runpack verify packs/* --expect-file packs.lock"
+)]
+pub(crate) struct PinArgs {
+    /// Packs: their directories, or their manifests
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<String>,
+    /// Where to write [default: standard output]
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    read: ReadArgs,
+}
+
+pub(crate) fn pin(args: &PinArgs) -> Outcome {
+    let mut lock = String::new();
+    for path in &args.paths {
+        if path.contains('\n') {
+            return Err(format!("`{path}` has a line break in its name, which a line cannot hold"));
+        }
+        let (reader, manifest_name) = args.read.open(path)?;
+        let options = VerifyOptions { artifact_bytes_max: args.read.max_artifact_bytes, ..VerifyOptions::default() };
+        let report = verify(&reader, &manifest_name, &options);
+        match report.pack_digest {
+            Some(digest) if report.verdict.passed() => {
+                let _ = writeln!(lock, "{digest}  {path}");
+            }
+            _ => {
+                out::talk(out::report(&Paint::plain(), path, &report));
+                return Ok(if report.verdict.passed() { ExitCode::from(COULD_NOT) } else { exit_code(report.verdict) });
+            }
+        }
+    }
+    match &args.output {
+        None => out::say(&lock),
+        Some(file) => {
+            std::fs::write(file, lock).map_err(|error| format!("cannot write `{}`: {error}", file.display()))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
