@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Pack;
 use crate::canon::{Digest, to_vec};
-use crate::model::{ConditionId, DecisionOutcome, EvidenceRecord, OutcomeKind, TriState, TriggerId};
+use crate::model::{ConditionId, DecisionOutcome, EvidenceRecord, GateId, OutcomeKind, TriState, TriggerId};
 
 /// One difference between two packs, as a sentence and its weight.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,9 +22,9 @@ pub struct Difference {
 pub enum DifferenceKind {
     /// A decision of another kind, or to another stage, on the same trigger.
     Decision,
-    /// A condition that could be decided and no longer can.
+    /// A gate or condition that could be decided and no longer can.
     LossOfSight,
-    /// A condition that came out otherwise, and the evidence for it.
+    /// A gate or condition that came out otherwise, and the evidence for it.
     Evidence,
     /// The scenario, the anchors, or the exporter's posture.
     Policy,
@@ -38,6 +38,7 @@ pub enum DifferenceKind {
 pub fn diff(left: &Pack, right: &Pack) -> Vec<Difference> {
     let mut found = Vec::new();
     decisions(left, right, &mut found);
+    gates(left, right, &mut found);
     evidence(left, right, &mut found);
     policy(left, right, &mut found);
     records(left, right, &mut found);
@@ -126,6 +127,24 @@ fn evidence(left: &Pack, right: &Pack, found: &mut Vec<Difference>) {
                 )
             };
             found.push(Difference { kind: DifferenceKind::Evidence, message });
+        }
+    }
+}
+
+fn gates(left: &Pack, right: &Pack, found: &mut Vec<Difference>) {
+    fn seen(pack: &Pack) -> BTreeMap<(&TriggerId, &GateId), TriState> {
+        let records = pack.gate_evals.iter();
+        records.map(|record| ((&record.trigger_id, &record.evaluation.gate_id), record.evaluation.status)).collect()
+    }
+    let (left, right) = (seen(left), seen(right));
+    for ((trigger, gate), before) in &left {
+        if let Some(after) = right.get(&(*trigger, *gate)).filter(|after| *after != before) {
+            let lost = *after == TriState::Unknown;
+            let kind = if lost { DifferenceKind::LossOfSight } else { DifferenceKind::Evidence };
+            found.push(Difference {
+                kind,
+                message: format!("trigger {trigger}: gate {gate} was {before} and is {after}"),
+            });
         }
     }
 }
