@@ -14,7 +14,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::str::FromStr;
 
-use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::de::{Deserialize, Deserializer, Unexpected, Visitor};
 use serde::ser::{Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
@@ -98,9 +98,28 @@ impl Digest {
     }
 }
 
+/// The 64 digits of a digest.
+struct Hex([u8; 64]);
+
+impl Hex {
+    fn of(digest: &Digest) -> Self {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [0; 64];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(digest.0) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        Self(text)
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(Hex::of(self).as_str())
     }
 }
 
@@ -147,29 +166,66 @@ impl Serialize for Sha256Name {
 
 impl<'de> Deserialize<'de> for Sha256Name {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match String::deserialize(deserializer)?.as_str() {
-            "sha256" => Ok(Self),
-            other => Err(D::Error::custom(format_args!("unsupported hash algorithm `{other}`, expected `sha256`"))),
+        struct Name;
+        impl Visitor<'_> for Name {
+            type Value = Sha256Name;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the hash algorithm `sha256`")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Sha256Name, E> {
+                if text == "sha256" { Ok(Sha256Name) } else { Err(E::invalid_value(Unexpected::Str(text), &self)) }
+            }
         }
+        deserializer.deserialize_str(Name)
     }
 }
 
-#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(serde::Serialize)]
+struct DigestOut<'a> {
+    algorithm: Sha256Name,
+    value: &'a str,
+}
+
+#[derive(serde::Deserialize)]
 #[serde(expecting = "a digest object with `algorithm` and `value`")]
 struct DigestWire {
-    algorithm: Sha256Name,
-    value: String,
+    #[serde(rename = "algorithm")]
+    _algorithm: Sha256Name,
+    value: Value,
+}
+
+/// The raw bytes, read from their digits without a copy in between.
+struct Value(Digest);
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Digits;
+        impl Visitor<'_> for Digits {
+            type Value = Value;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("64 lower-case hexadecimal digits")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Value, E> {
+                text.parse().map(Value).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Digits)
+    }
 }
 
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        DigestWire { algorithm: Sha256Name, value: self.to_string() }.serialize(serializer)
+        DigestOut { algorithm: Sha256Name, value: Hex::of(self).as_str() }.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        DigestWire::deserialize(deserializer)?.value.parse().map_err(D::Error::custom)
+        DigestWire::deserialize(deserializer).map(|wire| wire.value.0)
     }
 }
 

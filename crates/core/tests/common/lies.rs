@@ -59,7 +59,11 @@ pub(crate) fn pattern(at: &[Part]) -> String {
             Part::Member(name) => match name.as_str() {
                 "expected" | "params" | "details" => index + 1 < at.len(),
                 "requirement" => index + 1 < at.len(),
-                "value" => index > 0 && matches!(&at[index - 1], Part::Member(above) if above == "payload" || above == "value") && index + 1 < at.len(),
+                "value" => {
+                    index > 0
+                        && matches!(&at[index - 1], Part::Member(above) if above == "payload" || above == "value")
+                        && index + 1 < at.len()
+                }
                 _ => false,
             },
             Part::Item(_) => false,
@@ -104,25 +108,40 @@ const WORDS: [&[&str]; 8] = [
 /// One change somewhere; `None` if chance found nothing to change.
 pub(crate) fn lie(random: &mut Random, document: &Value, donors: &Donors) -> Option<Lie> {
     let mut places = places(document);
-    // Rather a record's members than the insides of its payload.
     let at = places.swap_remove(random.below(places.len()));
     let old = get(document, &at);
+    if random.percent(15) {
+        let like: Vec<_> = places.iter().filter(|other| pattern(other) == pattern(&at)).collect();
+        if !like.is_empty() {
+            let new = get(document, like[random.below(like.len())]).clone();
+            return changed(document, at, "copied from a neighbour", new);
+        }
+    }
     let donor = donors.get(&pattern(&at)).filter(|_| random.percent(30)).map(|donors| random.pick(donors).clone());
     let (what, new) = match (donor, old) {
         (Some(donor), _) => ("copied from elsewhere", donor),
-        (None, Value::Null) => ("set", random.pick(&[json!("x"), json!(1), json!(false), json!([]), json!({})]).clone()),
+        (None, Value::Null) => {
+            ("set", random.pick(&[json!("x"), json!(1), json!(false), json!([]), json!({})]).clone())
+        }
         (None, Value::Bool(flag)) => ("flipped", json!(!flag)),
-        (None, Value::Number(number)) => ("changed", match random.below(4) {
-            0 => json!(0),
-            1 => Value::Null,
-            2 => json!(number.as_i64().unwrap_or(7).saturating_add(1)),
-            _ => json!(number.as_i64().unwrap_or(7).saturating_sub(1)),
-        }),
+        (None, Value::Number(number)) => (
+            "changed",
+            match random.below(4) {
+                0 => json!(0),
+                1 => Value::Null,
+                2 => json!(number.as_i64().unwrap_or(7).saturating_add(1)),
+                _ => json!(number.as_i64().unwrap_or(7).saturating_sub(1)),
+            },
+        ),
         (None, Value::String(text)) => word(random, text),
         (None, Value::Array(items)) => array(random, items)?,
         (None, Value::Object(members)) => object(random, members)?,
     };
-    if *old == new {
+    changed(document, at, what, new)
+}
+
+fn changed(document: &Value, at: Vec<Part>, what: &'static str, new: Value) -> Option<Lie> {
+    if *get(document, &at) == new {
         return None;
     }
     let mut told = document.clone();
@@ -142,9 +161,12 @@ fn word(random: &mut Random, text: &str) -> (&'static str, Value) {
     match random.below(5) {
         0 => ("emptied", json!("")),
         1 => ("nulled", Value::Null),
-        2 => ("counted", json!(match text.trim_end_matches(|digit: char| digit.is_ascii_digit()) {
-            stem => format!("{stem}{}", random.below(6)),
-        })),
+        2 => (
+            "counted",
+            json!(match text.trim_end_matches(|digit: char| digit.is_ascii_digit()) {
+                stem => format!("{stem}{}", random.below(6)),
+            }),
+        ),
         _ => ("lengthened", json!(format!("{text}x"))),
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod lies;
 pub(crate) mod memory;
+pub(crate) mod oracle;
 pub(crate) mod random;
 pub(crate) mod runs;
 pub(crate) mod scenarios;

@@ -32,12 +32,26 @@ pub(crate) struct Case {
     pub(crate) options: BuildOptions,
     /// Triggers that could not be decided, and wrote nothing.
     pub(crate) undecided: usize,
+    /// What each call did.
+    pub(crate) calls: Vec<Did>,
+}
+
+/// What a call did to the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Did {
+    /// It brought a trigger or a submission.
+    Brought,
+    /// It asked for the status.
+    Asked,
+    /// It was answered from the log.
+    Repeated,
+    /// It failed, and that is recorded.
+    Refused,
 }
 
 /// The run of a seed; `None` if its first packets may not be issued.
 pub(crate) fn case(seed: u64) -> Option<Case> {
-    let mut random = Random::new(seed);
-    let random = &mut random;
+    let random = &mut Random::new(seed);
     let scenario = scenario(random);
     let config = config(random, &scenario);
     let settings = settings(random);
@@ -45,39 +59,71 @@ pub(crate) fn case(seed: u64) -> Option<Case> {
     let mut clock = Clock::new(random);
     let opened = random.percent(50);
     let started_at = clock.now();
+    let unregistered = random.percent(4);
+    let count = [0, 3, 8, 15, 30][random.below(5)];
+    let play = |run: &mut Run<'_>| {
+        for _ in 0..count {
+            let at = clock.tick(run.random);
+            let missing = unregistered && run.random.percent(50);
+            run.call(at, missing);
+        }
+    };
+    played(random, scenario, config, settings, policy, started_at, opened, play)
+}
+
+/// A run by hand: triggers, and the answer to every condition each asks.
+pub(crate) fn scripted(
+    scenario: Value,
+    config: Value,
+    settings: Settings,
+    policy: Policy,
+    started_at: Timestamp,
+    triggers: Vec<(Value, Value)>,
+) -> Case {
+    let scenario = Scenario::new(read::ingest_value(scenario, Unknown::Refuse).unwrap()).unwrap();
+    let config: RunConfig = read::ingest_value(config, Unknown::Refuse).unwrap();
+    let play = |run: &mut Run<'_>| {
+        for (event, answer) in triggers {
+            let event: TriggerEvent = read::ingest_value(event, Unknown::Refuse).unwrap();
+            let answer: EvidenceResult = serde_json::from_value(answer).unwrap();
+            run.decide(&event, ToolMethod::Trigger, &event, false, Some(answer));
+        }
+    };
+    played(&mut Random::new(0), scenario, config, settings, policy, started_at, false, play).unwrap()
+}
+
+#[allow(clippy::too_many_arguments, reason = "a run is decided by all of these")]
+fn played(
+    random: &mut Random,
+    scenario: Scenario,
+    config: RunConfig,
+    settings: Settings,
+    policy: Policy,
+    started_at: Timestamp,
+    opened: bool,
+    play: impl FnOnce(&mut Run<'_>),
+) -> Option<Case> {
     let opening = start(&scenario, &config, started_at, opened, &policy).ok()?;
+    let state = begin(&config, &opening.head);
+    let (scenario_of, settings_of, policy_of) = (&scenario, &settings, &policy);
     let mut run = Run {
         random,
-        scenario: &scenario,
-        settings: &settings,
-        policy: &policy,
-        state: begin(&config, &opening.head),
+        scenario: scenario_of,
+        settings: settings_of,
+        policy: policy_of,
         head: opening.head,
+        state,
         undecided: 0,
+        calls: Vec::new(),
     };
     run.log(opening.entries);
-    let unregistered = run.random.percent(4);
-    for _ in 0..[0, 3, 8, 15, 30][run.random.below(5)] {
-        let at = clock.tick(run.random);
-        let missing = unregistered && run.random.percent(50);
-        run.call(at, missing);
-    }
-    let (head, mut state, undecided) = (run.head, run.state, run.undecided);
-    state.current_stage_id = head.current_stage_id.clone();
+    play(&mut run);
+    let Run { random, head, mut state, undecided, calls, .. } = run;
+    state.current_stage_id = head.current_stage_id;
     state.stage_entered_at = head.stage_entered_at;
     state.status = head.status;
     let options = options(random, &settings);
-    Some(Case {
-        config,
-        opened,
-        started_at,
-        state,
-        options,
-        undecided,
-        settings: settings.clone(),
-        policy: policy.clone(),
-        scenario: scenario.clone(),
-    })
+    Some(Case { scenario, config, settings, policy, started_at, opened, state, options, undecided, calls })
 }
 
 fn begin(config: &RunConfig, head: &Head) -> RunState {
@@ -155,9 +201,21 @@ fn policy(random: &mut Random) -> Policy {
             if effect == "error" {
                 rule["error_message"] = json!(random.text());
             }
-            let criterion =
-                *random.pick(&["require_labels", "content_types", "require_policy_tags", "schema_ids", "packet_ids"]);
-            rule[criterion] = if criterion == "packet_ids" { json!(["p1-0", "p2-0"]) } else { json!([text]) };
+            let criterion = *random.pick(&[
+                "target_kinds",
+                "require_labels",
+                "content_types",
+                "require_policy_tags",
+                "schema_ids",
+                "packet_ids",
+            ]);
+            rule[criterion] = if criterion == "packet_ids" {
+                json!(["p1-0", "p2-0"])
+            } else if criterion == "target_kinds" {
+                json!(["agent", "session"])
+            } else {
+                json!([text])
+            };
             if random.percent(50) {
                 rule = json!({"effect": effect, "error_message": rule["error_message"]});
             }
@@ -217,6 +275,7 @@ struct Run<'a> {
     head: Head,
     state: RunState,
     undecided: usize,
+    calls: Vec<Did>,
 }
 
 impl Run<'_> {
@@ -233,7 +292,7 @@ impl Run<'_> {
                     time: at,
                     trigger_id: self.trigger_id().as_str().into(),
                 };
-                self.decide(&request.event(), ToolMethod::Next, &request, missing);
+                self.decide(&request.event(), ToolMethod::Next, &request, missing, None);
             }
             3..8 => {
                 let kind =
@@ -250,7 +309,7 @@ impl Run<'_> {
                     "correlation_id": correlation_id,
                 });
                 let event: TriggerEvent = read::ingest_value(event, Unknown::Refuse).unwrap();
-                self.decide(&event, ToolMethod::Trigger, &event, missing);
+                self.decide(&event, ToolMethod::Trigger, &event, missing, None);
             }
             8 => self.submit(at, correlation_id),
             _ => self.status(at, correlation_id),
@@ -268,10 +327,17 @@ impl Run<'_> {
         }
     }
 
-    fn decide(&mut self, event: &TriggerEvent, method: ToolMethod, request: &impl Serialize, missing: bool) {
+    fn decide(
+        &mut self,
+        event: &TriggerEvent,
+        method: ToolMethod,
+        request: &impl Serialize,
+        missing: bool,
+        scripted: Option<EvidenceResult>,
+    ) {
         let correlation = &event.correlation_id;
         if missing && let Some(error) = provider_missing(self.scenario, |id| id == "time") {
-            self.record(method, request, Err::<&TriggerResult, _>(error), event.time, correlation);
+            self.record(Did::Refused, method, request, Err::<&TriggerResult, _>(error), event.time, correlation);
             return;
         }
         let earlier = self.state.decisions.iter().find(|decision| decision.trigger_id == event.trigger_id).cloned();
@@ -282,6 +348,7 @@ impl Run<'_> {
                 return;
             }
         };
+        let did = if matches!(plan, Plan::Closed | Plan::Repeat) { Did::Repeated } else { Did::Brought };
         let result = match plan {
             Plan::Closed => {
                 let last = self.state.decisions.last().unwrap().clone();
@@ -293,7 +360,9 @@ impl Run<'_> {
                 let conditions: Vec<_> = conditions.into_iter().cloned().collect();
                 let mut evidence = BTreeMap::new();
                 for condition in &conditions {
-                    if self.random.percent(97) {
+                    if let Some(found) = &scripted {
+                        evidence.insert(condition.condition_id.clone(), Evidence::admit(found.clone()));
+                    } else if self.random.percent(97) {
                         let anchors = &self.settings.anchors;
                         let found = answer(self.random, condition, event.time, anchors);
                         evidence.insert(condition.condition_id.clone(), Evidence::admit(found));
@@ -302,7 +371,7 @@ impl Run<'_> {
                 self.step(event, &evidence)
             }
         };
-        self.record(method, request, Ok(&result), event.time, correlation);
+        self.record(did, method, request, Ok(&result), event.time, correlation);
     }
 
     fn step(&mut self, event: &TriggerEvent, evidence: &BTreeMap<ConditionId, Evidence>) -> TriggerResult {
@@ -347,18 +416,25 @@ impl Run<'_> {
         let request: SubmitRequest = read::ingest_value(request, Unknown::Refuse).unwrap();
         let earlier = self.state.submissions.iter().find(|earlier| earlier.submission_id == request.submission_id);
         let correlation = &request.correlation_id;
-        let record = match engine::submit(&mut self.head, &request, earlier.cloned().as_ref()).unwrap() {
+        let (did, record) = match engine::submit(&mut self.head, &request, earlier.cloned().as_ref()).unwrap() {
             SubmitOutcome::New(record) => {
                 self.state.submissions.push(record.clone());
-                record
+                (Did::Brought, record)
             }
-            SubmitOutcome::Same(record) => record,
+            SubmitOutcome::Same(record) => (Did::Repeated, record),
             SubmitOutcome::Conflict(error) => {
-                self.record(ToolMethod::Submit, &request, Err::<&SubmitResult, _>(error), at, correlation);
+                self.record(
+                    Did::Refused,
+                    ToolMethod::Submit,
+                    &request,
+                    Err::<&SubmitResult, _>(error),
+                    at,
+                    correlation,
+                );
                 return;
             }
         };
-        self.record(ToolMethod::Submit, &request, Ok(&SubmitResult { record }), at, correlation);
+        self.record(did, ToolMethod::Submit, &request, Ok(&SubmitResult { record }), at, correlation);
     }
 
     fn status(&mut self, at: Timestamp, correlation_id: Option<CorrelationId>) {
@@ -371,11 +447,12 @@ impl Run<'_> {
         };
         let issued = self.state.packets.iter().map(|packet| packet.envelope.packet_id.clone()).collect();
         let status = engine::status(&self.head, self.state.decisions.last(), issued);
-        self.record(ToolMethod::Status, &request, Ok(&status), at, &request.correlation_id);
+        self.record(Did::Asked, ToolMethod::Status, &request, Ok(&status), at, &request.correlation_id);
     }
 
     fn record<A: Serialize>(
         &mut self,
+        did: Did,
         method: ToolMethod,
         request: &impl Serialize,
         answer: Result<&A, ToolCallError>,
@@ -384,6 +461,7 @@ impl Run<'_> {
     ) {
         let call = record_call(&mut self.head, method, request, answer, at, correlation.clone()).unwrap();
         self.state.tool_calls.push(call);
+        self.calls.push(did);
     }
 
     fn log(&mut self, entries: Vec<Entry>) {
@@ -454,7 +532,7 @@ fn answer(random: &mut Random, condition: &ConditionSpec, now: Timestamp, anchor
 }
 
 /// As `crates/providers/src/time.rs` answers.
-fn clock(condition: &ConditionSpec, now: Timestamp) -> EvidenceResult {
+pub(crate) fn clock(condition: &ConditionSpec, now: Timestamp) -> EvidenceResult {
     let query = &condition.query;
     let against = || query.params.as_ref().and_then(|params| params.get("timestamp")).and_then(|at| now.against(at));
     let value = match query.check_id.as_str() {

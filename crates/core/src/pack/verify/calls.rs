@@ -10,9 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::Found;
-use super::logs::{
-    CALLS, Logs, Placed, SUBMISSIONS, Standing, Step, TRIGGERS, content_finding, fingerprint, identity, short,
-};
+use super::logs::{CALLS, Logs, Placed, SUBMISSIONS, Standing, Step, TRIGGERS, content_finding, fingerprint, identity};
 use super::stream::Records;
 use crate::canon::{Digest, legacy_digest};
 use crate::model::{
@@ -32,9 +30,9 @@ pub(super) struct Calls<'c> {
     manifest: &'c Manifest,
     count: usize,
     /// Answers given before, by which repeats are known.
-    answers: BTreeSet<[u8; 16]>,
+    answers: BTreeSet<Digest>,
     /// Answers to submissions given before.
-    taken: BTreeSet<[u8; 16]>,
+    taken: BTreeSet<Digest>,
     submitted: BTreeSet<[u8; 16]>,
     /// The newest answer to a trigger, which a finished run keeps giving.
     last_answer: Option<Digest>,
@@ -211,7 +209,7 @@ impl<'c> Calls<'c> {
 
     fn learn(&mut self, digest: Option<Digest>, packets: &[&PacketRecord]) {
         if let Some(digest) = digest {
-            self.answers.insert(short(&digest));
+            self.answers.insert(digest);
             self.last_answer = Some(digest);
         }
         self.packet_ids.extend(packets.iter().map(|packet| packet.envelope.packet_id.clone()));
@@ -242,7 +240,7 @@ impl<'c> Calls<'c> {
             Some(ToolMethod::Submit) => self.submit(position, &call, submissions, found),
             Some(ToolMethod::Next | ToolMethod::Trigger) => {
                 let repeated = if standing.status == RunStatus::Active {
-                    self.answers.contains(&short(&call.response_hash))
+                    self.answers.contains(&call.response_hash)
                 } else {
                     self.last_answer == Some(call.response_hash)
                 };
@@ -327,7 +325,7 @@ impl<'c> Calls<'c> {
         let manifest = self.manifest;
         let waiting = submissions.peek().filter(|record| covers(&call.response_hash, &SubmittedBody { record }));
         if waiting.is_none() {
-            if self.taken.contains(&short(&call.response_hash)) {
+            if self.taken.contains(&call.response_hash) {
                 *self.unknown.entry("request of a repeated submission").or_default() += 1;
             } else {
                 let message = format!("the response hash of {} covers no submission", call.call_id);
@@ -338,7 +336,7 @@ impl<'c> Calls<'c> {
         }
         let Some(submission) = submissions.take() else { return };
         self.submission(&submission, found);
-        self.taken.insert(short(&call.response_hash));
+        self.taken.insert(call.response_hash);
         let record = &submission.1;
         let request = SubmitBody {
             content_type: &record.content_type,

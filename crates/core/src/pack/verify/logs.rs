@@ -2,8 +2,8 @@
 //! decision, its packets and the call it came by.
 //!
 //! Logs are in append order, so only what belongs to one trigger is in memory.
-//! What grows with the run are fingerprints of 16 bytes: trigger ids, answers
-//! and submissions seen.
+//! What grows with the run are fingerprints: 16 bytes for each trigger id and
+//! submission id, 32 for each answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -110,9 +110,9 @@ impl<'c> Walk<'c> {
     }
 
     /// What was found, and what the run was decided by.
-    pub(super) fn conclude(self, manifest_name: &str, told: &mut Found) -> (Option<Settings>, Vec<Unverifiable>) {
+    pub(super) fn conclude(self, told: &mut Found) -> (Option<Settings>, Vec<Unverifiable>) {
         told.append(self.found);
-        let settings = self.replay.map(|replay| replay.conclude(manifest_name, told));
+        let settings = self.replay.map(|replay| replay.conclude(told));
         (settings, self.calls.unverifiable())
     }
 
@@ -316,7 +316,9 @@ impl<'c> Walk<'c> {
         at: &dyn Fn() -> String,
     ) {
         use serde_json::Value;
-        let Some(EvidenceValue::Json(value)) = &evidence.result.value else { return };
+        if evidence.result.error.is_some() && evidence.result.value.is_none() {
+            return;
+        }
         let threshold = || condition.query.params.as_ref().and_then(|params| params.get("timestamp"));
         let expected = match condition.query.check_id.as_str() {
             "now" => Some(match time {
@@ -328,11 +330,15 @@ impl<'c> Walk<'c> {
             _ => None,
         };
         let id = &condition.condition_id;
-        if expected.as_ref() != Some(value) {
-            let shown = expected.map_or("no value".to_owned(), |value| value.to_string());
+        let value = match &evidence.result.value {
+            Some(EvidenceValue::Json(value)) => Some(value),
+            _ => None,
+        };
+        if value.is_none() || expected.as_ref() != value {
+            let shown = |value: Option<&Value>| value.map_or("no value".to_owned(), ToString::to_string);
             let message = format!("condition {id} asks about the time of its trigger, and the answer is another");
             let finding = Finding::new(Code::ClockEvidence, GATE_EVALS, message).at(format!("{}/result/value", at()));
-            self.found.add(finding.differs(shown, value));
+            self.found.add(finding.differs(shown(expected.as_ref()), shown(value)));
         }
         let (anchor_type, anchor_value) = time.anchor();
         let fits = evidence
@@ -508,11 +514,7 @@ pub(super) fn is_opening(step: &Step) -> bool {
 
 /// 128 bits are enough to tell ids apart, and small enough to keep them all.
 pub(super) fn fingerprint(text: &str) -> [u8; 16] {
-    short(&Digest::of(text.as_bytes()))
-}
-
-pub(super) fn short(digest: &Digest) -> [u8; 16] {
     let mut half = [0; 16];
-    half.copy_from_slice(&digest.as_bytes()[..16]);
+    half.copy_from_slice(&Digest::of(text.as_bytes()).as_bytes()[..16]);
     half
 }

@@ -296,7 +296,7 @@ impl<'a> Check<'a> {
         if let Some(scenario) = &scenario {
             let mut walk = logs::Walk::new(manifest, scenario, self.options);
             walk.follow(&mut logs);
-            let (settings, unverifiable) = walk.conclude(manifest_name, &mut told);
+            let (settings, unverifiable) = walk.conclude(&mut told);
             self.settings = settings;
             self.unverifiable = unverifiable;
         }

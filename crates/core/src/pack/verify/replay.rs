@@ -10,8 +10,8 @@ use super::logs::{DECISIONS, GATE_EVALS, PACKETS, Standing, Step, is_opening};
 use super::{Expectations, Found};
 use crate::canon::legacy_digest;
 use crate::engine::{
-    Counts, DecideError, Entry, Evidence, Head, Logic, Policy, PolicyRule, Scenario, Settings as Engine, StaticPolicy,
-    decide, start,
+    Counts, DecideError, DefaultEffect, Entry, Evidence, Head, Logic, Policy, PolicyEffect, PolicyRule, Scenario,
+    Settings as Engine, StaticPolicy, decide, start,
 };
 use crate::model::{
     Comparator, ConditionId, ConditionSpec, DecisionOutcome, DecisionRecord, DispatchTarget, EvidenceRecord,
@@ -34,8 +34,10 @@ pub(super) struct Replay<'c> {
     kleene: bool,
     bochvar: bool,
     targets: Vec<DispatchTarget>,
-    /// The run started after this and not after that, as far as ticks tell.
+    /// The run started after this, as far as ticks tell.
     started_after: Option<i128>,
+    /// And by this clock.
+    started_by: Option<std::mem::Discriminant<Timestamp>>,
     refusals: u64,
 }
 
@@ -62,12 +64,13 @@ impl<'c> Replay<'c> {
             bochvar: true,
             targets: Vec::new(),
             started_after: None,
+            started_by: None,
             refusals: 0,
         }
     }
 
     /// What explains the run; and what was claimed or expected otherwise.
-    pub(super) fn conclude(self, manifest_name: &str, found: &mut Found) -> Settings {
+    pub(super) fn conclude(self, found: &mut Found) -> Settings {
         let asserted = self.lanes.iter().find(|(_, (lane, _))| *lane == Lane::Asserted);
         if let Some((provider, (_, position))) = asserted {
             let message = format!("asserted evidence of provider {provider} counted");
@@ -80,19 +83,11 @@ impl<'c> Replay<'c> {
                 found.add(finding.differs(Lane::Verified, Lane::Asserted));
             }
         }
-        let strict = self.lanes.iter().any(|(_, (lane, _))| *lane == Lane::Verified);
-        if self.expect.min_lane == Some(Lane::Asserted) && strict {
-            let message = "asserted evidence did not count, against the expected least lane";
-            found.add(Finding::new(Code::NotAsExpected, manifest_name, message));
-        }
-        let min_lanes = match (asserted.is_some(), strict) {
-            (true, _) => vec![Lane::Asserted],
-            (false, true) => vec![Lane::Verified],
-            (false, false) => vec![Lane::Verified, Lane::Asserted],
-        };
-        let stricter = |(provider, (lane, _)): (&ProviderId, &(Lane, usize))| {
-            (asserted.is_some() && *lane == Lane::Verified).then(|| provider.clone())
-        };
+        // Evidence that did not count shows its provider's lane, which may be
+        // stricter than the least.
+        let min_lanes = if asserted.is_some() { vec![Lane::Asserted] } else { vec![Lane::Verified, Lane::Asserted] };
+        let stricter =
+            |(provider, (lane, _)): (&ProviderId, &(Lane, usize))| (*lane == Lane::Verified).then(|| provider.clone());
         Settings {
             min_lanes,
             stricter_providers: self.lanes.iter().filter_map(stricter).collect(),
@@ -113,7 +108,7 @@ impl<'c> Replay<'c> {
         }
         let Some(evidence) = self.evidence(step, found) else { return };
         let Some((entered, expired)) = self.entered(step, standing, found) else { return };
-        let head = self.head(standing, entered);
+        let head = self.head(step, standing, entered);
         let policy = self.policy(&step.decision.1);
         match self.decide(step, &head, &evidence, &policy) {
             Ok(again) => self.compare(step, &head, &evidence, &policy, again, expired, found),
@@ -192,31 +187,34 @@ impl<'c> Replay<'c> {
     }
 
     /// The answer of the policy that a decision shows.
+    ///
+    /// With an expected policy that one answers, as far as the pack tells whom
+    /// it was asked about: a refusal before any packet leaves no receipt, so
+    /// then it only has to be a policy that can refuse so.
     fn policy(&mut self, decision: &DecisionRecord) -> Policy {
-        let DecisionOutcome::Fail { reason } = &decision.outcome else {
+        let Some(answer) = refusal(decision) else {
             return self.expect.policy.clone().unwrap_or_default();
         };
-        let refused = ["policy denied disclosure", "policy decision error: ", "dispatch error: "];
-        if !refused.iter().any(|prefix| reason.starts_with(prefix)) {
-            return Policy::PermitAll;
-        }
         self.refusals += 1;
-        match (&self.expect.policy, reason.strip_prefix("policy decision error: ")) {
-            (Some(policy), _) if !reason.starts_with("dispatch error: ") => policy.clone(),
-            (_, Some(message)) => {
-                Policy::Static(StaticPolicy { default: Default::default(), rules: vec![PolicyRule::error(message)] })
+        match &self.expect.policy {
+            Some(policy) if !matches!(answer, Refusal::Dispatch) => {
+                let possible = match (policy, &answer) {
+                    (Policy::PermitAll, _) => false,
+                    (Policy::DenyAll, answer) => matches!(answer, Refusal::Denied),
+                    (Policy::Static(rules), answer) => can_refuse(rules, answer),
+                };
+                if !self.targets.is_empty() || !possible { policy.clone() } else { answer.policy() }
             }
-            _ => Policy::DenyAll,
+            _ => answer.policy(),
         }
     }
 
-    fn head(&self, standing: &Standing, entered: Timestamp) -> Head {
+    fn head(&self, step: &Step, standing: &Standing, entered: Timestamp) -> Head {
         let manifest = self.manifest;
-        // A refusal before any packet leaves no receipt to tell the targets by;
-        // there was one, or nobody would have been asked.
-        let nobody = DispatchTarget::Channel { channel: String::new() };
-        let targets =
-            if self.targets.is_empty() && standing.packets == 0 { vec![nobody] } else { self.targets.clone() };
+        // Somebody was asked about, or nothing would have been refused.
+        let somebody = DispatchTarget::Channel { channel: String::new() };
+        let unseen = self.targets.is_empty() && refusal(&step.decision.1).is_some();
+        let targets = if unseen { vec![somebody] } else { self.targets.clone() };
         Head {
             tenant_id: manifest.tenant_id,
             namespace_id: manifest.namespace_id,
@@ -267,19 +265,25 @@ impl<'c> Replay<'c> {
             || matches!(&step.decision.1.outcome, DecisionOutcome::Fail { reason } if reason == "timeout");
         let gates = self.scenario.stage(&standing.stage).is_some_and(|stage| !stage.gates.is_empty());
         let expired = if gates { step.gate_evals.is_empty() } else { flagged };
-        if !expired {
-            let bound = now - length;
-            self.started_after = Some(self.started_after.map_or(bound, |earlier| earlier.max(bound)));
-            return at(bound + 1).map(|entered| (entered, false));
-        }
-        if self.started_after.is_some_and(|after| now - length <= after) {
-            let message =
-                format!("no start of the run explains both the timeout at {} and a tick before it", event.time);
+        // A tick of another clock than the start's is never logged.
+        let clock = std::mem::discriminant(&event.time);
+        let same_clock = *self.started_by.get_or_insert(clock) == clock;
+        let earliest = self.started_after;
+        let entered = if !same_clock {
+            None
+        } else if expired {
+            at(now - length).filter(|_| earliest.is_none_or(|after| now - length > after))
+        } else {
+            self.started_after = Some(earliest.map_or(now - length, |after| after.max(now - length)));
+            // Any later entry will do; one in the future only if nothing waits.
+            at(now + i128::from(length == 0))
+        };
+        if entered.is_none() {
+            let message = format!("no start of the run explains trigger {} and the ticks before it", event.trigger_id);
             let finding = Finding::new(Code::NoSetting, DECISIONS, message);
             found.add(finding.at(format!("/{}/outcome", step.decision.0)));
-            return None;
         }
-        at(now - length).map(|entered| (entered, true))
+        entered.map(|entered| (entered, expired))
     }
 
     /// The evidence of a trigger as it was before each gate's lanes were
@@ -321,8 +325,12 @@ impl<'c> Replay<'c> {
         if evidence.result.lane == Lane::Verified || (evidence.result.error.is_some() && !lowered) {
             return Some(());
         }
-        let condition = self.conditions.get(&evidence.condition_id)?;
-        let gate = self.gates.get(record.evaluation.gate_id.as_str())?;
+        // A record of a gate or condition that is not there tells nothing, and
+        // is told when the step is compared.
+        let condition = self.conditions.get(&evidence.condition_id);
+        let (Some(condition), Some(gate)) = (condition, self.gates.get(record.evaluation.gate_id.as_str())) else {
+            return Some(());
+        };
         let asked = [condition.trust, gate.trust];
         if asked.into_iter().flatten().any(|trust| trust.min_lane == Lane::Verified) {
             return Some(());
@@ -440,9 +448,7 @@ impl<'c> Replay<'c> {
                 }
                 receipts.push(receipt);
             }
-            // Without a receipt anywhere there were no targets.
-            again.receipts =
-                if recorded.receipts.is_empty() && self.targets.is_empty() { Vec::new() } else { receipts };
+            again.receipts = receipts;
             if let Some((member, expected, shown)) = packet_difference(again, recorded) {
                 let message = format!("packet {} would have been issued otherwise", envelope.packet_id);
                 let finding = Finding::new(Code::PacketsDiffer, PACKETS, message);
@@ -494,6 +500,48 @@ struct Again {
     gate_evals: Vec<GateEvalRecord>,
     decision: DecisionRecord,
     packets: Vec<PacketRecord>,
+}
+
+/// A refusal to disclose, as a `fail` decision tells it.
+enum Refusal<'a> {
+    Denied,
+    Error(&'a str),
+    /// A dispatcher elsewhere failed, which is no answer of a policy.
+    Dispatch,
+}
+
+impl Refusal<'_> {
+    /// A policy that gives this answer.
+    fn policy(&self) -> Policy {
+        match self {
+            Self::Error(message) => {
+                Policy::Static(StaticPolicy { default: Default::default(), rules: vec![PolicyRule::error(message)] })
+            }
+            Self::Denied | Self::Dispatch => Policy::DenyAll,
+        }
+    }
+}
+
+fn refusal(decision: &DecisionRecord) -> Option<Refusal<'_>> {
+    let DecisionOutcome::Fail { reason } = &decision.outcome else { return None };
+    if reason == "policy denied disclosure" {
+        Some(Refusal::Denied)
+    } else if reason.starts_with("dispatch error: ") {
+        Some(Refusal::Dispatch)
+    } else {
+        reason.strip_prefix("policy decision error: ").map(Refusal::Error)
+    }
+}
+
+/// Whether rules can answer so about somebody.
+fn can_refuse(policy: &StaticPolicy, answer: &Refusal<'_>) -> bool {
+    match answer {
+        Refusal::Error(message) => policy
+            .rules
+            .iter()
+            .any(|rule| rule.effect == PolicyEffect::Error && rule.error_message.as_deref() == Some(*message)),
+        _ => policy.default == DefaultEffect::Deny || policy.rules.iter().any(|rule| rule.effect == PolicyEffect::Deny),
+    }
 }
 
 /// Whether a gate lowered this record because of its lane.
