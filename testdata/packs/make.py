@@ -116,7 +116,9 @@ def answered(logs, decision):
 
 def standing(whose, scenario, logs, decided):
     """The answer to a status request after `decided` decisions."""
-    stage, status, last = scenario["stages"][0]["stage_id"], "active", None
+    stage, status, last = None, "active", None
+    for first in scenario["stages"][:1]:
+        stage = first["stage_id"]
     issued = []
     for last in logs["decisions"][:decided]:
         status = status_after(last)
@@ -344,7 +346,12 @@ def rich():
     def scan(status, findings, finding, waived=("False", result(lane="verified"))):
         digest = result(DIGEST, content_type="application/octet-stream")
         answers = {"findings-none": findings, "digest-pinned": digest, "waived": waived[1]}
-        return run.gate("scan", status, [("findings-none", finding), ("digest-pinned", "True"), ("waived", waived[0])], answers)
+        return run.gate(
+            "scan",
+            status,
+            [("findings-none", finding), ("digest-pinned", "True"), ("waived", waived[0])],
+            answers,
+        )
 
     def asserted():
         approval = result(js(True), lane="asserted", content_type="application/json", error=copy.deepcopy(LOWERED))
@@ -375,7 +382,10 @@ def rich():
     # The scanner does not answer. The event carries a payload and a correlation.
     second = run.event("t-2", logical(20), "ci", "external_event", js({"build": 99}), "c-2")
     silent = result(error=failure("provider_error", "evidence provider error: timed out"))
-    waived = ("True", result(js("yes"), {"anchor_type": "env", "anchor_value": "SCAN_WAIVED"}, content_type="text/plain"))
+    waived = (
+        "True",
+        result(js("yes"), {"anchor_type": "env", "anchor_value": "SCAN_WAIVED"}, content_type="text/plain"),
+    )
     gates = [scan("Unknown", silent, "Unknown", waived), asserted()]
     run.step(second, gates, hold("scan", "owner"), "scenario.trigger")
     run.poll(logical(21), "c-poll")
@@ -513,7 +523,11 @@ class Pack:
 
     def run(self):
         """A teller that goes on where the logs end."""
-        run = Run(self.scenario, self.whose(), [r["target"] for r in self.packets[0]["receipts"]] if self.packets else [])
+        run = Run(
+            self.scenario,
+            self.whose(),
+            [r["target"] for r in self.packets[0]["receipts"]] if self.packets else [],
+        )
         run.logs = self.logs
         run.stage = standing(self.whose(), self.scenario, self.logs, len(self.decisions))["current_stage_id"]
         return run
@@ -607,4 +621,1371 @@ def recipe(name, about, base=GATE, **what):
     ATTACKS[name] = (base, about, {"from": base} | what)
 
 
-exec((HERE / "attacks.py").read_text()) if (HERE / "attacks.py").exists() else None
+# What is stored.
+
+A_WHY = "git stores no such file, so the test makes it"
+
+
+@attack("RP0101-manifest-removed", "The manifest is taken out, so that nothing says what the pack holds.")
+def _(p):
+    p.gone.add(MANIFEST)
+
+
+recipe(
+    "RP0101-manifest-unreadable",
+    "Nobody's attack: the medium fails while the manifest is read. The test's reader fails with an I/O error.",
+    do="fail-reading",
+    path=MANIFEST,
+    after=1000,
+    why="no file can hold a medium error",
+)
+
+
+@attack("RP0102-version-two", "The manifest claims a version nobody has rules for, in the hope that none are applied.")
+def _(p):
+    p.manifest["manifest_version"] = "v2"
+
+
+@attack("RP0103-decisions-removed", "The decisions are deleted; the manifest still lists them.")
+def _(p):
+    p.gone.add(path_of("decisions"))
+
+
+@attack("RP0103-report-removed", "The enclosed report is deleted; the manifest still lists it.")
+def _(p):
+    p.gone.add(path_of("verifier_report"))
+
+
+@attack("RP0104-note-added", "A file lies among the artifacts that no digest covers.")
+def _(p):
+    p.more["artifacts/notes.json"] = b'{"approved_by":"everybody"}'
+
+
+@attack("RP0104-hidden-file", "A hidden file lies beside the manifest.")
+def _(p):
+    p.more[".decisions.json.swp"] = b"b0VIM"
+
+
+@attack("RP0104-second-manifest", "Another manifest lies beside the real one, for readers who pick the wrong one.")
+def _(p):
+    p.more["manifest.v1.json"] = canon(p.manifest | {"run_id": "release-1.5.0"})
+
+
+@attack("RP0104-report-delisted", "The report stays, but the manifest no longer lists it, so it could say anything.")
+def _(p):
+    p.listed.remove(path_of("verifier_report"))
+
+
+for slug, what, about in [
+    ("fifo", {"do": "fifo"}, "A FIFO in place of the decisions: a reader that opens it waits for ever."),
+    ("socket", {"do": "socket"}, "A socket in place of the decisions."),
+    ("device", {"do": "device"}, "A device that never ends in place of the decisions."),
+    (
+        "link",
+        {"do": "link", "to": "triggers.json"},
+        "A symbolic link in place of the decisions, to a file of the pack.",
+    ),
+    (
+        "link-outside",
+        {"do": "link", "to": "/proc/self/environ"},
+        "A symbolic link out of the pack: its digest would tell what lies there.",
+    ),
+    (
+        "hard-link",
+        {"do": "hard-link"},
+        "The decisions have a second name outside the pack, by which they can be changed later.",
+    ),
+]:
+    recipe(f"RP0105-{slug}", about, path=path_of("decisions"), why=A_WHY, **what)
+recipe(
+    "RP0105-linked-directory",
+    "The directory of the artifacts is a symbolic link to one outside the pack.",
+    do="linked-directory",
+    path="artifacts",
+    why=A_WHY,
+)
+recipe(
+    "RP0105-linked-manifest",
+    "The manifest is a symbolic link out of the pack.",
+    do="linked",
+    path=MANIFEST,
+    why=A_WHY,
+)
+recipe("RP0105-unlisted-fifo", "A FIFO that the manifest does not name.", do="fifo", path="artifacts/pipe", why=A_WHY)
+
+
+@attack("RP0105-directory", "A directory in place of the decisions.")
+def _(p):
+    p.gone.add(path_of("decisions"))
+    p.more[path_of("decisions") + "/1.json"] = b"{}"
+
+
+for slug, path in [
+    ("parent", "../outside.json"),
+    ("parent-inside", "artifacts/../../outside.json"),
+    ("absolute", "/etc/hostname"),
+    ("backslash", "artifacts\\decisions.json"),
+    ("drive", "C:decisions.json"),
+    ("dot", "artifacts/./decisions.json"),
+    ("empty", ""),
+]:
+
+    @attack(f"RP0106-{slug}", f"The manifest lists a ninth file at `{path}`.")
+    def _(p, path=path):
+        p.listed.append(path)
+
+
+@attack("RP0107-decisions-twice", "The decisions are listed twice with one digest, so that the count is wrong.")
+def _(p):
+    p.listed.insert(4, path_of("decisions"))
+
+
+@attack(
+    "RP0107-two-digests",
+    "The decisions are listed twice with two digests; one reader checks the first, one the last.",
+)
+def _(p):
+    p.listed.append(path_of("decisions"))
+
+    def otherwise(manifest):
+        other = digest(p.decisions[:1])
+        manifest["integrity"]["file_hashes"][-1]["hash"] = manifest["artifacts"][-1]["hash"] = other
+        reroot(manifest)
+
+    p.last.append(otherwise)
+
+
+@attack("RP0108-packets-left-out", "What was disclosed is left out of the pack and of its manifest.")
+def _(p):
+    p.listed.remove(path_of("packets"))
+    p.gone.add(path_of("packets"))
+
+
+@attack("RP0108-only-the-scenario", "The pack holds a scenario, and no record of any run.")
+def _(p):
+    p.listed = p.listed[:1]
+    p.gone |= {path_of(name) for name in ARTIFACTS} - set(p.listed)
+
+
+@attack("RP0109-evidence-log", "A well-formed artifact is added that v1 declares and never writes.")
+def _(p):
+    p.more["artifacts/evidence.json"] = b"[]"
+    p.listed.append("artifacts/evidence.json")
+    p.last.append(lambda manifest: manifest["artifacts"][-1].update(kind="evidence_log"))
+
+
+@attack("RP0109-manifest-listed", "The manifest lists itself, with the digest of something else.")
+def _(p):
+    p.listed.append(MANIFEST)
+
+
+def index_edit(slug, about, edit):
+    attack(f"RP0110-{slug}", about)(lambda p: p.last.append(edit))
+
+
+def swapped(items, left, right):
+    items[left], items[right] = items[right], items[left]
+
+
+def reordered(manifest):
+    swapped(manifest["integrity"]["file_hashes"], 1, 2)
+    swapped(manifest["artifacts"], 1, 2)
+    reroot(manifest)
+
+
+index_edit(
+    "other-digest",
+    "The index gives the decisions another digest than the list that is covered by the root.",
+    lambda manifest: manifest["artifacts"][3].update(hash=digest([])),
+)
+index_edit("kinds-swapped", "The index calls decisions triggers and triggers decisions.", lambda manifest: [
+    manifest["artifacts"][1].update(kind="decision_log"), manifest["artifacts"][3].update(kind="trigger_log")])
+index_edit(
+    "not-required",
+    "The index says the decisions are not required.",
+    lambda m: m["artifacts"][3].update(required=False),
+)
+index_edit(
+    "other-id",
+    "The index calls the decisions by another id.",
+    lambda m: m["artifacts"][3].update(artifact_id="d"),
+)
+index_edit(
+    "content-type",
+    "The index gives the decisions no content type.",
+    lambda m: m["artifacts"][3].update(content_type=None),
+)
+index_edit(
+    "other-path",
+    "The index names another file than the digest list.",
+    lambda m: m["artifacts"][3].update(path=path_of("packets")),
+)
+index_edit("shorter", "The index leaves the last file out.", lambda manifest: manifest["artifacts"].pop())
+index_edit(
+    "index-reordered",
+    "The index is in another order than the digest list.",
+    lambda m: swapped(m["artifacts"], 1, 2),
+)
+index_edit("both-reordered", "Index and digest list agree on another order than the format's.", reordered)
+
+recipe(
+    "RP0111-sparse",
+    "A hole of a tebibyte in place of the packets, which costs the attacker nothing.",
+    do="sparse",
+    path=path_of("packets"),
+    bytes=1 << 40,
+    why="git would store the hole",
+)
+recipe(
+    "RP0111-grows",
+    "The packets grow while they are read, after their size was looked at. The test's reader never ends.",
+    do="endless",
+    path=path_of("packets"),
+    why="no stored file grows while it is read",
+)
+for slug, do, path, about in [
+    ("while-reading", "fail-reading", path_of("decisions"), "the medium fails in the middle of the decisions"),
+    ("opening", "fail-opening", path_of("scenario_spec"), "the scenario cannot be opened"),
+    ("listing", "fail-listing", "", "the directory cannot be listed"),
+]:
+    about = f"Nobody's attack: {about}. The test's reader fails with an I/O error."
+    recipe(f"RP0112-{slug}", about, do=do, path=path, after=100, why="no file can hold a medium error")
+recipe(
+    "RP0113-too-deep",
+    "Twenty directories in one another, to see how far the verifier walks.",
+    do="directories",
+    path="d",
+    levels=20,
+    why="empty directories are not stored, and the depth would trouble other tools",
+)
+
+# Bytes and digests.
+
+
+def late(slug, name, about, edit, code="RP0201", base=GATE):
+    attack(f"{code}-{slug}", about, base)(lambda p: p.late.update({path_of(name): edit}))
+
+
+def spelt(slug, about, edit, path=path_of("decisions"), code="RP0203", base=GATE):
+    attack(f"{code}-{slug}", about, base)(lambda p: p.spelt.update({path: edit}))
+
+
+late(
+    "decisions-edited",
+    "decisions",
+    "A number is changed in a text editor; no digest is computed again.",
+    replaced(b'"seq":1', b'"seq":9'),
+)
+late(
+    "evidence-edited",
+    "gate_evals",
+    "Twelve tests become 99 in a text editor; no digest is computed again.",
+    replaced(b'"value":12', b'"value":99'),
+)
+late(
+    "report-edited",
+    "verifier_report",
+    "The enclosed report is edited, and no digest computed again.",
+    replaced(b"7", b"8"),
+)
+late("cut-short", "tool_calls", "The transcript lost its second half on the way.", lambda text: text[: len(text) // 2])
+late("emptied", "packets", "The packets are a file without bytes.", lambda text: b"")
+
+
+@attack("RP0201-manifest-edited", "The manifest gives the decisions another digest, in both lists and under the root.")
+def _(p):
+    def edit(manifest):
+        manifest["integrity"]["file_hashes"][3]["hash"] = manifest["artifacts"][3]["hash"] = digest([])
+        reroot(manifest)
+
+    p.last.append(edit)
+
+
+@attack("RP0202-root-edited", "The root is replaced by another digest.")
+def _(p):
+    p.last.append(lambda manifest: manifest["integrity"].update(root_hash=digest([])))
+
+
+@attack("RP0202-report-taken-out", "The report is taken out of both lists; the root is left as it was.")
+def _(p):
+    root = p.manifest["integrity"]["root_hash"]
+    p.listed.remove(path_of("verifier_report"))
+    p.gone.add(path_of("verifier_report"))
+    p.last.append(lambda manifest: manifest["integrity"].update(root_hash=root))
+
+
+spelt(
+    "indented",
+    "The decisions are written with spaces and line ends, digests computed again.",
+    lambda text: json.dumps(json.loads(text), indent=1, sort_keys=True).encode(),
+)
+spelt("line-end", "One line end follows the decisions, digests computed again.", lambda text: text + b"\n")
+spelt(
+    "unordered",
+    "Members stand in another order, digests computed again.",
+    lambda text: json.dumps([dict(reversed(d.items())) for d in json.loads(text)], separators=(",", ":")).encode(),
+)
+spelt(
+    "duplicate-member",
+    "A decision names its stage twice; one reader takes the first, one the last.",
+    replaced(b'"stage_id":"review"', b'"stage_id":"release","stage_id":"review"'),
+)
+spelt("float", "A number is written `1.0`.", replaced(b'"seq":1', b'"seq":1.0'))
+spelt("exponent", "A number is written `1e0`.", replaced(b'"seq":1', b'"seq":1e0'))
+spelt("escape", "A letter is written as an escape.", replaced(b'"morning"', b'"\\u006dorning"'))
+spelt("byte-order-mark", "A byte order mark stands before the log.", lambda text: b"\xef\xbb\xbf" + text)
+spelt("not-utf-8", "A name holds a byte that is not UTF-8.", replaced(b'"morning"', b'"mornin\xff"'))
+spelt("second-value", "A second array follows the log.", lambda text: text + b"[]")
+spelt(
+    "cut-short",
+    "The log ends in the middle of a decision, digests computed again.",
+    lambda text: text[: len(text) // 2],
+)
+spelt("empty", "The log is a file without bytes, digests computed again.", lambda text: b"")
+spelt("log-is-an-object", "A log is an object instead of an array.", lambda text: b"{}", path_of("packets"), "RP0205")
+spelt(
+    "manifest-indented",
+    "The manifest is written with spaces and line ends.",
+    lambda text: json.dumps(json.loads(text), indent=1, sort_keys=True).encode(),
+    MANIFEST,
+)
+spelt(
+    "scenario-spaced",
+    "One space in the scenario, digests and spec hash computed again.",
+    replaced(b'":0,', b'": 0,'),
+    path_of("scenario_spec"),
+)
+spelt(
+    "two-forms",
+    "One member order is that of RFC 8785 and one that of the older form; nobody wrote such a file.",
+    lambda text: replaced(b'"jsonpath":"$.summary.passed"', b'"j":1,"j!":2')(
+        replaced(b'"jsonpath":"$.summary.failed"', b'"j!":1,"j":2')(text)
+    ),
+    path_of("scenario_spec"),
+)
+
+
+@attack("RP0204-older-order", "No attack: a member whose name goes on with `!` stands where the older form puts it.")
+def _(p):
+    p.spelt[path_of("scenario_spec")] = replaced(b'"timestamp"', b'"note!":1,"note":2,"timestamp"')
+
+
+@attack(
+    "RP0204-large-integer",
+    "No attack: an integer that no double holds is written digit by digit, as the older form does.",
+)
+def _(p):
+    old = b'"expected":10,"policy_tags":[],"query":{"check_id":"path","params":{"file"'
+    new = b'"expected":10,"policy_tags":[],"query":{"check_id":"path","params":{"build":9007199254740993,"file"'
+    p.spelt[path_of("scenario_spec")] = replaced(old, new)
+
+
+spelt("manifest-cut-short", "The manifest ends in the middle.", lambda text: text[: len(text) // 2], MANIFEST, "RP0205")
+spelt(
+    "manifest-unknown-member",
+    "The manifest has a member that the format does not define.",
+    replaced(b'{"artifacts"', b'{"approved":true,"artifacts"'),
+    MANIFEST,
+    "RP0205",
+)
+spelt(
+    "manifest-without-tenant",
+    "The manifest does not say whose run it is.",
+    replaced(b'"tenant_id":1,', b""),
+    MANIFEST,
+    "RP0205",
+)
+spelt(
+    "manifest-no-tenant",
+    "The tenant is 0, which is nobody.",
+    replaced(b'"tenant_id":1,', b'"tenant_id":0,'),
+    MANIFEST,
+    "RP0205",
+)
+spelt(
+    "manifest-too-deep",
+    "The manifest is two thousand arrays in one another.",
+    lambda text: b"[" * 2000 + b"]" * 2000,
+    MANIFEST,
+    "RP0205",
+)
+recipe(
+    "RP0205-manifest-too-large",
+    "The manifest is a hole of a tebibyte.",
+    do="sparse",
+    path=MANIFEST,
+    bytes=1 << 40,
+    why="git would store the hole",
+)
+spelt(
+    "upper-case-digest",
+    "A digest is written in upper case.",
+    lambda text: text.replace(b"b0ddcc", b"B0DDCC"),
+    path_of("tool_calls"),
+    "RP0205",
+)
+spelt(
+    "short-digest",
+    "A digest has 63 digits.",
+    lambda text: text.replace(b"b0ddcc", b"b0ddc"),
+    path_of("tool_calls"),
+    "RP0205",
+)
+spelt(
+    "unknown-member",
+    "A decision has a member that the format does not define.",
+    replaced(b'"decision_id"', b'"decided_by":"me","decision_id"'),
+    code="RP0205",
+)
+spelt(
+    "member-left-out",
+    "A decision leaves out the correlation that is always written.",
+    replaced(b'"correlation_id":null,', b""),
+    code="RP0205",
+)
+spelt(
+    "lane-left-out",
+    "Evidence does not say its lane, so that the default is taken.",
+    replaced(b'"lane":"verified",', b""),
+    path_of("gate_evals"),
+    "RP0205",
+)
+spelt("wrong-type", "A sequence number is a string.", replaced(b'"seq":1', b'"seq":"1"'), code="RP0205")
+spelt(
+    "number-too-large",
+    "A sequence number is 2 to the 64th.",
+    replaced(b'"seq":1', b'"seq":18446744073709552000'),
+    code="RP0205",
+)
+spelt(
+    "unknown-outcome",
+    "A decision comes to something the format does not know.",
+    replaced(b'"kind":"hold"', b'"kind":"permit"'),
+    code="RP0205",
+)
+spelt(
+    "members-of-another-kind",
+    "A completion says where it came from.",
+    replaced(b'"kind":"complete"', b'"from_stage":"x","kind":"complete"'),
+    code="RP0205",
+)
+spelt(
+    "record-is-an-array",
+    "A decision is written as an array of its members.",
+    lambda text: canon([list(d.values()) for d in json.loads(text)]),
+    code="RP0205",
+)
+spelt("report-is-an-array", "The report is an empty array.", lambda text: b"[]", path_of("verifier_report"), "RP0205")
+spelt(
+    "byte-out-of-range",
+    "A byte is 256.",
+    replaced(b'"value":[222', b'"value":[256'),
+    path_of("gate_evals"),
+    "RP0205",
+    RICH_PACK,
+)
+
+# Whose run, of which scenario.
+
+
+@attack("RP0301-other-scenario", "The manifest states the digest of another scenario.")
+def _(p):
+    p.last.append(lambda manifest: manifest.update(spec_hash=digest({})))
+
+
+def whose(slug, member, value, about):
+    """The manifest says otherwise than the records."""
+    attack(f"RP0302-{slug}", about)(lambda p: p.last.append(lambda manifest: manifest.update({member: value})))
+
+
+whose("other-run", "run_id", "release-1.5.0", "The manifest passes the records off as those of another run.")
+whose("other-tenant", "tenant_id", 2, "The manifest passes the records off as another tenant's.")
+whose("other-scenario", "scenario_id", "release-gate-2", "The manifest names another scenario than it encloses.")
+whose("other-namespace", "namespace_id", 2, "The manifest puts the run into another namespace.")
+
+
+@attack("RP0302-foreign-trigger", "A trigger of another tenant is among the triggers.")
+def _(p):
+    p.triggers[1]["event"]["tenant_id"] = 2
+
+
+@attack("RP0302-foreign-packet", "A packet was issued for another run.")
+def _(p):
+    p.packets[0]["envelope"]["run_id"] = "release-1.5.0"
+    reseal(p.packets[0])
+
+
+@attack("RP0302-foreign-submission", "A submission was made to another run.", RICH_PACK)
+def _(p):
+    p.submissions[1]["run_id"] = "change-4712"
+
+
+def scenario_edit(slug, about, edit):
+    attack(f"RP0303-{slug}", about)(lambda p: edit(p.scenario))
+
+
+scenario_edit("no-stages", "The scenario has no stages.", lambda s: s["stages"].clear())
+scenario_edit(
+    "stage-twice",
+    "Two stages share an id, so that one could stand for the other.",
+    lambda s: s["stages"].append(s["stages"][0] | {"gates": []}),
+)
+scenario_edit(
+    "gate-twice",
+    "Two gates share an id.",
+    lambda s: s["stages"][1].update(gates=copy.deepcopy(s["stages"][0]["gates"][:1])),
+)
+scenario_edit(
+    "condition-twice",
+    "A condition is defined a second time, with another expectation.",
+    lambda s: s["conditions"].append(s["conditions"][0] | {"expected": 99}),
+)
+scenario_edit("condition-undefined", "A gate asks for a condition that is taken out.", lambda s: s["conditions"].pop())
+scenario_edit(
+    "stage-unknown",
+    "A stage leads to one that is not there.",
+    lambda s: s["stages"][0].update(advance_to={"kind": "fixed", "stage_id": "shipped"}),
+)
+scenario_edit(
+    "nobody-asked",
+    "A condition does not say which provider is asked.",
+    lambda s: s["conditions"][0]["query"].update(provider_id=" "),
+)
+
+
+def report_edit(slug, about, **members):
+    attack(f"RP0304-{slug}", about)(lambda p: p.report.update(members))
+
+
+report_edit("fails", "The exporter encloses a report that says the pack fails.", status="fail")
+report_edit("fewer-files", "The exporter's own verification looked at six files.", checked_files=6)
+report_edit("errors", "The report passes and lists an error.", errors=["hash mismatch for artifacts/decisions.json"])
+
+# Records and their order.
+
+
+@attack("RP0401-decided-twice", "A second decision on a decided trigger is put at the end of the log.")
+def _(p):
+    again = copy.deepcopy(p.decision_on("morning"))
+    p.decisions.append(again | {"seq": 4, "decision_id": "decision-4", "outcome": advance("review", "release")})
+
+
+@attack(
+    "RP0402-trigger-taken-out",
+    "The trigger that was held is taken out with all that came of it; the others keep their numbers.",
+)
+def _(p):
+    p.triggers.pop(0)
+    p.decisions.pop(0)
+    del p.gate_evals[:2]
+    p.tool_calls.pop(0)
+    p.tool_calls[-1]["_about"] = ("status", 2)
+
+
+@attack(
+    "RP0402-call-taken-out",
+    "A repeated call is taken out of the transcript, and its number is missing.",
+    RICH_PACK,
+)
+def _(p):
+    p.tool_calls.pop(1)
+
+
+@attack("RP0402-decision-renamed", "A decision has another id than its number says.")
+def _(p):
+    p.decisions[2]["decision_id"] = "decision-9"
+
+
+@attack("RP0402-from-zero", "Triggers count from 0.")
+def _(p):
+    for position, trigger in enumerate(p.triggers):
+        trigger["seq"] = position
+
+
+@attack("RP0403-gate-without-trigger", "A gate evaluation belongs to a trigger that is not logged.")
+def _(p):
+    p.gate_evals.append(copy.deepcopy(p.gate_evals[-1]) | {"trigger_id": "evening"})
+
+
+@attack("RP0403-decision-without-trigger", "A decision is on a trigger that is not logged.")
+def _(p):
+    p.decisions.append(p.decisions[-1] | {"trigger_id": "evening", "seq": 4, "decision_id": "decision-4"})
+
+
+@attack("RP0403-packet-without-decision", "A packet belongs to a decision that was never made.")
+def _(p):
+    p.packets.append(copy.deepcopy(p.packets[0]) | {"decision_id": "decision-9"})
+
+
+@attack("RP0403-trace-without-evidence", "The evidence of a condition is taken out; the trace still names it.")
+def _(p):
+    p.gate_of("morning", "tests")["evidence"].pop(0)
+
+
+@attack("RP0403-to-no-stage", "A decision leads to a stage that the scenario does not have.")
+def _(p):
+    p.cut(2)
+    p.decisions[1]["outcome"]["to_stage"] = "shipped"
+    p.packets.clear()
+
+
+@attack("RP0404-decided-earlier", "A decision is dated before its trigger.")
+def _(p):
+    p.decisions[0]["decided_at"] = millis(1709000000000)
+
+
+@attack("RP0404-decision-correlation", "A decision carries another correlation than its trigger.", RICH_PACK)
+def _(p):
+    p.decision_on("t-2")["correlation_id"] = "c-other"
+
+
+@attack("RP0404-packet-dated", "A packet is dated before the decision that issued it.")
+def _(p):
+    p.packets[0]["envelope"]["issued_at"] = millis(1709982000000)
+    reseal(p.packets[0])
+
+
+@attack("RP0404-packet-correlation", "A packet carries another correlation than its decision.", RICH_PACK)
+def _(p):
+    p.packets[2]["envelope"]["correlation_id"] = None
+    reseal(p.packets[2])
+
+
+@attack("RP0404-call-dated", "A call is dated otherwise than the trigger it brought.")
+def _(p):
+    p.tool_calls[0]["called_at"] = millis(1709982000001)
+
+
+@attack("RP0404-call-correlation", "A call carries another correlation than the trigger it brought.", RICH_PACK)
+def _(p):
+    next(c for c in p.tool_calls if c["_about"] == ("decided", "t-2"))["correlation_id"] = None
+
+
+@attack("RP0404-submission-dated", "A call is dated otherwise than the submission it brought.", RICH_PACK)
+def _(p):
+    next(c for c in p.tool_calls if c["_about"] == ("submitted", "s-2"))["called_at"] = logical(12)
+
+
+@attack("RP0405-decision-elsewhere", "A decision was made in a stage the run was not in.")
+def _(p):
+    p.decisions[0]["stage_id"] = "release"
+
+
+@attack("RP0405-gate-elsewhere", "A gate was evaluated in a stage the run was not in.")
+def _(p):
+    p.gate_evals[0]["stage_id"] = "release"
+
+
+@attack("RP0405-advance-from-elsewhere", "A decision moves the run out of a stage it was not in.")
+def _(p):
+    p.decisions[1]["outcome"]["from_stage"] = "release"
+
+
+@attack("RP0405-completed-elsewhere", "The run is completed in a stage it had left.")
+def _(p):
+    p.decisions[2]["outcome"]["stage_id"] = "review"
+
+
+@attack("RP0405-packet-elsewhere", "A packet names a stage that its decision does not enter.")
+def _(p):
+    p.packets[0]["envelope"]["stage_id"] = "review"
+    reseal(p.packets[0])
+
+
+@attack("RP0406-after-completion", "A run that completed is decided once more, all records and calls in order.")
+def _(p):
+    run = p.run()
+    status = p.tool_calls.pop()
+    run.step(run.event("later", millis(1710000070000)), [], {"kind": "complete", "stage_id": "release"})
+    p.tool_calls.append(status | {"_about": ("status", 4)})
+    number_calls(p.logs)
+
+
+@attack("RP0406-after-failure", "A run that failed by timeout goes on as if it had not.")
+def _(p):
+    run = Run(timed_scenario(), {"tenant_id": 1, "run_id": "run-1"})
+    run.step(
+        run.event("t-1", logical(50), "cron", "tick"),
+        [],
+        {"kind": "fail", "reason": "timeout"},
+        "scenario.trigger",
+    )
+    run.step(run.event("t-2", logical(60)), [answer_gate(run, True)], {"kind": "complete", "stage_id": "wait"})
+    p.tell(run, logical(70))
+
+
+def timed_scenario(comparator="equals", expected=True):
+    """One stage, one gate, one condition, and a timeout of ten ticks."""
+    condition = {"comparator": comparator, "condition_id": "answer", "expected": expected, "policy_tags": []}
+    condition["query"] = {"check_id": "answer", "provider_id": "oracle"}
+    gate = {"gate_id": "answered", "requirement": {"Condition": "answer"}}
+    stage = {"advance_to": {"kind": "terminal"}, "entry_packets": [], "gates": [gate], "on_timeout": "fail"}
+    stage |= {"stage_id": "wait", "timeout": {"policy_tags": [], "timeout_ms": 10}}
+    scenario = {"conditions": [condition], "default_tenant_id": None, "namespace_id": 1, "policies": [], "schemas": []}
+    return scenario | {"scenario_id": "wait-for-it", "spec_version": "1", "stages": [stage]}
+
+
+def answer_gate(run, value, status=None):
+    status = status or ("True" if value is True else "False")
+    return run.gate(
+        "answered",
+        status,
+        [("answer", status)],
+        {"answer": result(js(value), content_type="application/json")},
+    )
+
+
+@attack("RP0407-never-decided", "A trigger was logged, and its decision is not there.")
+def _(p):
+    run = p.run()
+    p.triggers.append({"event": run.event("evening", millis(1710000090000)), "seq": 4})
+
+
+@attack("RP0407-decisions-swapped", "Two decisions change places and numbers.")
+def _(p):
+    swapped(p.decisions, 0, 1)
+    for position, decision in enumerate(p.decisions):
+        decision |= {"seq": position + 1, "decision_id": f"decision-{position + 1}"}
+
+
+@attack("RP0407-decision-removed", "The last decision is taken out; its trigger and its call stay.")
+def _(p):
+    p.answers = False
+    p.decisions.pop()
+
+
+@attack("RP0408-same-trigger-again", "The trigger that was held comes a second time and is decided a second time.")
+def _(p):
+    p.triggers.insert(1, copy.deepcopy(p.triggers[0]))
+    p.gate_evals[2:2] = copy.deepcopy(p.gate_evals[:2])
+    p.decisions.insert(1, copy.deepcopy(p.decisions[0]))
+    p.tool_calls.insert(1, copy.deepcopy(p.tool_calls[0]))
+    p.packets[0]["decision_id"] = "decision-3"
+    for position, (trigger, decision) in enumerate(zip(p.triggers, p.decisions, strict=True)):
+        trigger["seq"] = decision["seq"] = position + 1
+        decision["decision_id"] = f"decision-{position + 1}"
+    for position, about in enumerate([("decided", 0), ("decided", 1), ("decided", 2), ("decided", 3), ("status", 4)]):
+        p.tool_calls[position]["_about"] = about
+    number_calls(p.logs)
+
+
+@attack(
+    "RP0409-submission-twice",
+    "A second submission is logged under a used id, in place of the conflict it was.",
+    RICH_PACK,
+)
+def _(p):
+    at = next(i for i, c in enumerate(p.tool_calls) if c["error"] and c["method"] == "scenario.submit")
+    record = p.submissions[0] | {"payload": js({"open": 0}), "submitted_at": logical(16)}
+    p.submissions.insert(3, record | {"content_hash": content_hash(record["payload"])})
+    p.tool_calls[at] |= {"error": None, "_about": ("submitted", 3)}
+
+
+# Evidence, payloads, calls.
+
+
+def anchor_edit(slug, about, edit):
+    @attack(f"RP0501-{slug}", about, RICH_PACK)
+    def _(p):
+        edit(p.evidence_of("t-3", "scan", "findings-none")["result"])
+
+
+anchor_edit("removed", "Evidence of a file does not say which file.", lambda r: r.update(evidence_anchor=None))
+anchor_edit(
+    "other-type",
+    "Evidence of a file is anchored to a URL.",
+    lambda r: r["evidence_anchor"].update(anchor_type="url"),
+)
+anchor_edit(
+    "no-root",
+    "An anchor does not name the root of its path.",
+    lambda r: r["evidence_anchor"].update(anchor_value='{"path":"scan.json"}'),
+)
+anchor_edit(
+    "null-root",
+    "An anchor names no root.",
+    lambda r: r["evidence_anchor"].update(anchor_value='{"path":"scan.json","root_id":null}'),
+)
+anchor_edit("not-json", "An anchor is no JSON.", lambda r: r["evidence_anchor"].update(anchor_value="scan.json"))
+anchor_edit(
+    "not-an-object",
+    "An anchor is JSON, and no object.",
+    lambda r: r["evidence_anchor"].update(anchor_value='["scan.json"]'),
+)
+
+
+@attack(
+    "RP0501-policy-tightened",
+    "The manifest claims a stricter anchor policy than the run was decided under.",
+    RICH_PACK,
+)
+def _(p):
+    p.manifest["anchor_policy"]["providers"][0]["requirement"]["required_fields"].append("sha256")
+
+
+@attack("RP0502-condition-invented", "Evidence answers a question that the scenario does not ask.")
+def _(p):
+    record = p.gate_of("morning", "tests")
+    record["evidence"].append(copy.deepcopy(record["evidence"][0]) | {"condition_id": "security-approves"})
+    record["evaluation"]["trace"].append({"condition_id": "security-approves", "status": "True"})
+
+
+@attack("RP0503-value-edited", "Twelve tests become ninety-nine; the digest of the value stays.")
+def _(p):
+    p.evidence_of("morning", "tests", "enough-tests")["result"]["value"] = js(99)
+
+
+@attack("RP0503-bytes-edited", "A byte of the evidence is changed; its digest stays.", RICH_PACK)
+def _(p):
+    p.evidence_of("t-1", "scan", "digest-pinned")["result"]["value"]["value"][0] = 221
+
+
+@attack("RP0503-digest-removed", "Evidence does not state the digest of its value.")
+def _(p):
+    p.evidence_of("morning", "tests", "enough-tests")["result"]["evidence_hash"] = None
+
+
+@attack("RP0504-packet-edited", "The note that was disclosed is replaced; its digest stays.")
+def _(p):
+    p.packets[0]["payload"]["value"]["message"] = "version 1.4.1 may be released"
+
+
+@attack("RP0504-packet-bytes-edited", "A byte of a disclosed key is changed; its digest stays.", RICH_PACK)
+def _(p):
+    p.packets[1]["payload"]["bytes"][0] = 1
+
+
+@attack("RP0504-external-digest", "An envelope states another digest than the reference it points with.", RICH_PACK)
+def _(p):
+    packet = p.packets[2]
+    packet["envelope"]["content_hash"] = digest_of(b"another manual")
+    for receipt in packet["receipts"]:
+        receipt["receipt_hash"] = digest(packet["envelope"])
+
+
+@attack("RP0504-submission-edited", "What was handed in is replaced; its digest stays.", RICH_PACK)
+def _(p):
+    p.submissions[0]["payload"]["value"]["open"] = 0
+
+
+@attack("RP0504-submission-bytes-edited", "A byte that was handed in is changed; its digest stays.", RICH_PACK)
+def _(p):
+    p.submissions[1]["payload"]["bytes"][0] = 0
+
+
+def call_edit(code, slug, about, which, member="response_hash", base=RICH_PACK):
+    @attack(f"{code}-{slug}", about, base)
+    def _(p):
+        answer_calls(p.whose(), p.scenario, p.logs)
+        p.answers = False
+        next(call for call in p.tool_calls if which(call))[member] = digest("something else")
+
+
+def about(kind, what):
+    return lambda call: call["_about"] == (kind, what)
+
+
+REQUEST, RESPONSE = ("RP0505", "request_hash"), ("RP0506", "response_hash")
+for (code, member), slug, text, which in [
+    (
+        REQUEST,
+        "next",
+        "The digest of a request covers another request than the trigger it became.",
+        about("decided", "t-1"),
+    ),
+    (REQUEST, "trigger", "The digest of a sent trigger covers another event.", about("decided", "t-2")),
+    (REQUEST, "status", "The digest of a status request covers something else.", about("status", 3)),
+    (REQUEST, "submission", "The digest of a submission's request covers something else.", about("submitted", "s-2")),
+    (RESPONSE, "decision", "The digest of an answer covers another decision.", about("decided", "t-3")),
+    (RESPONSE, "status", "The digest of an answer covers another status.", about("status", 3)),
+    (
+        RESPONSE,
+        "submission",
+        "The digest of an answer covers another submission than the log holds.",
+        about("submitted", "s-4"),
+    ),
+    (
+        RESPONSE,
+        "repeat",
+        "A repeated trigger was answered with something that was never decided.",
+        about("repeated", "t-1"),
+    ),
+    (RESPONSE, "error", "The digest of a refused call covers another error.", lambda call: call["error"]),
+    (
+        RESPONSE,
+        "after-the-end",
+        "A finished run gave another answer than its last.",
+        lambda call: call["_about"][0] == "ended",
+    ),
+]:
+    call_edit(code, slug, text, which, member)
+
+
+@attack("RP0507-call-removed", "The call that brought a trigger is taken out, the others numbered again.")
+def _(p):
+    p.tool_calls.pop(0)
+    number_calls(p.logs)
+
+
+@attack("RP0507-transcript-emptied", "The transcript is emptied.")
+def _(p):
+    p.tool_calls.clear()
+
+
+@attack("RP0507-submission-without-call", "A submission that nobody made is put at the end of the log.")
+def _(p):
+    record = {"content_hash": digest(True), "content_type": "application/json", "correlation_id": None}
+    record |= {"payload": js(True), "run_id": "release-1.4.0", "submission_id": "waiver"}
+    p.submissions.append(record | {"submitted_at": millis(1709990000000)})
+
+
+@attack("RP0507-unknown-method", "The transcript holds a call of a method that is never recorded.")
+def _(p):
+    p.tool_calls[-1]["method"] = "scenario.approve"
+
+
+@attack("RP0507-conflict-with-nothing", "A submission was refused because of one that was never made.", RICH_PACK)
+def _(p):
+    call = next(c for c in p.tool_calls if c["error"] and c["method"] == "scenario.submit")
+    call["error"]["details"]["info"] = "submission_id=s-9"
+
+
+@attack("RP0507-wrong-refusal", "A submission was refused with an error that submissions do not get.", RICH_PACK)
+def _(p):
+    refused = [c for c in p.tool_calls if c["error"]]
+    refused[0]["error"] = copy.deepcopy(refused[1]["error"])
+
+
+@attack(
+    "RP0508-freeze-over-early",
+    "In the morning the freeze was over, says the evidence; all that follows from it is computed again.",
+)
+def _(p):
+    p.cut(1)
+    evidence = p.evidence_of("morning", "freeze-over", "after-freeze")
+    restate(evidence, js(True))
+    comes_out(p, "morning", "freeze-over", "True", after_freeze="True")
+    advance_at_last(p, "release")
+
+
+def advance_at_last(p, to):
+    """The last decision moves the run on, packets and all."""
+    last = p.decisions.pop()
+    run = p.run()
+    run.stage = last["stage_id"]
+    run.targets = run.targets or [{"agent_id": "release-bot", "kind": "agent"}]
+    event = named(p.triggers, last["trigger_id"])["event"]
+    run.decide(event, advance(last["stage_id"], to))
+
+
+@attack(
+    "RP0508-window-open-early",
+    "The window was open at tick 40, says the evidence; all that follows from it is computed again.",
+    RICH_PACK,
+)
+def _(p):
+    p.cut(5)
+    evidence = p.evidence_of("t-4", "window", "window-open")
+    restate(evidence, js(True))
+    comes_out(p, "t-4", "window", "True", window_open="True")
+    advance_at_last(p, "ship")
+
+
+@attack("RP0508-no-answer", "The clock had no answer, so that the window stays shut.", RICH_PACK)
+def _(p):
+    restate(p.evidence_of("t-4", "window", "window-open"), None)
+    comes_out(p, "t-4", "window", "Unknown", window_open="Unknown")
+
+
+@attack("RP0508-answer-in-bytes", "The clock answered with bytes, which nothing compares with.", RICH_PACK)
+def _(p):
+    restate(p.evidence_of("t-4", "window", "window-open"), {"kind": "bytes", "value": [1]})
+    comes_out(p, "t-4", "window", "Unknown", window_open="Unknown")
+
+
+@attack("RP0508-other-clock", "Evidence of the time is anchored to another time than its trigger's.")
+def _(p):
+    anchor = p.evidence_of("morning", "freeze-over", "after-freeze")["result"]["evidence_anchor"]
+    anchor["anchor_value"] = "1709982000001"
+
+
+# Decided otherwise.
+
+
+@attack("RP0601-gate-left-out", "The gate that held the run is left out, and the run moves on.")
+def _(p):
+    p.cut(1)
+    p.gate_evals.pop()
+    advance_at_last(p, "release")
+
+
+@attack("RP0601-condition-left-out", "A condition that a gate asks for is left out of evidence and trace.")
+def _(p):
+    record = p.gate_of("morning", "tests")
+    record["evidence"].pop(0)
+    record["evaluation"]["trace"].pop()
+
+
+@attack("RP0601-foreign-condition", "A gate has evidence of a condition that it does not ask for.")
+def _(p):
+    stranger = p.evidence_of("afternoon", "freeze-over", "after-freeze")
+    p.gate_of("afternoon", "tests")["evidence"].insert(0, copy.deepcopy(stranger))
+
+
+@attack("RP0601-evidence-unordered", "The evidence of a gate is in another order.")
+def _(p):
+    p.gate_of("morning", "tests")["evidence"].reverse()
+
+
+@attack("RP0601-gates-swapped", "The gates of a stage are evaluated in another order.")
+def _(p):
+    swapped(p.gate_evals, 0, 1)
+
+
+@attack("RP0601-gate-of-no-stage", "A gate that the scenario does not have was evaluated too.")
+def _(p):
+    record = copy.deepcopy(p.gate_evals[0])
+    record["evaluation"]["gate_id"] = "security"
+    p.gate_evals.insert(1, record)
+
+
+@attack("RP0601-gates-at-timeout", "The stage had expired, and gates were evaluated all the same.", RICH_PACK)
+def _(p):
+    late_gates = copy.deepcopy([g for g in p.gate_evals if g["trigger_id"] == "t-4"])
+    event = named(p.triggers, "t-5")["event"]
+    clock = from_clock(event["time"], True)
+    for record in late_gates:
+        record["trigger_id"] = "t-5"
+        for evidence in record["evidence"]:
+            if evidence["condition_id"] == "window-open":
+                evidence["result"] = copy.deepcopy(clock)
+    p.gate_evals += late_gates
+    comes_out(p, "t-5", "window", "True", window_open="True")
+
+
+@attack(
+    "RP0601-early-timeout",
+    "A tick before the deadline is passed off as the timeout, so that no gate is asked.",
+    RICH_PACK,
+)
+def _(p):
+    p.cut(6)
+    for record in (p.triggers[5]["event"], p.tool_calls[-1]):
+        record["time" if "time" in record else "called_at"] = logical(79)
+    p.decisions[5]["decided_at"] = p.packets[2]["envelope"]["issued_at"] = logical(79)
+    reseal(p.packets[2])
+    for receipt in p.packets[2]["receipts"]:
+        receipt["dispatched_at"] = logical(79)
+
+
+@attack("RP0601-two-answers", "Two gates had different evidence of one condition.", RICH_PACK)
+def _(p):
+    restate(p.evidence_of("t-4", "quiet", "ann-on-call"), js(["ann"]))
+
+
+@attack("RP0601-start-with-gates", "The start of the run evaluated a gate.", RICH_PACK)
+def _(p):
+    p.gate_evals.insert(0, copy.deepcopy(p.gate_of("t-1", "owner")) | {"trigger_id": "init"})
+
+
+@attack(
+    "RP0602-too-few-tests",
+    "Five tests ran, says the evidence with its digest, and that is enough, says the status.",
+)
+def _(p):
+    for trigger in ["morning", "afternoon"]:
+        restate(p.evidence_of(trigger, "tests", "enough-tests"), js(5))
+
+
+@attack(
+    "RP0602-finding-overlooked",
+    "Three findings are open, and the condition, its gate and the decision overlook them.",
+    RICH_PACK,
+)
+def _(p):
+    comes_out(p, "t-1", "scan", "True", findings_none="True")
+    p.decision_on("t-1")["outcome"] = hold("owner")
+
+
+@attack("RP0602-error-overlooked", "The scanner did not answer, and that counts as no findings.", RICH_PACK)
+def _(p):
+    comes_out(p, "t-2", "scan", "True", findings_none="True")
+    p.decision_on("t-2")["outcome"] = hold("owner")
+
+
+@attack("RP0602-value-beside-error", "Evidence with an error keeps the value that deciding clears.", RICH_PACK)
+def _(p):
+    evidence = p.evidence_of("t-2", "scan", "findings-none")
+    restate(evidence, js(0))
+
+
+@attack("RP0602-verified-lowered", "Verified evidence was put aside as if it were only asserted.", RICH_PACK)
+def _(p):
+    evidence = p.evidence_of("t-3", "owner", "owner-approves")
+    evidence["result"]["error"] = copy.deepcopy(LOWERED)
+    comes_out(p, "t-3", "owner", "Unknown", owner_approves="Unknown")
+
+
+@attack(
+    "RP0603-false-gate-true",
+    "A gate whose conditions do not hold comes out True, and the decision follows it.",
+    RICH_PACK,
+)
+def _(p):
+    comes_out(p, "t-1", "scan", "True")
+    p.decision_on("t-1")["outcome"] = hold("owner")
+
+
+@attack("RP0603-true-gate-false", "A gate whose conditions hold comes out False, and the run is held.")
+def _(p):
+    p.cut(2)
+    p.packets.clear()
+    comes_out(p, "afternoon", "tests", "False")
+    p.decision_on("afternoon")["outcome"] = hold("tests")
+
+
+@attack("RP0603-trace-contradicts", "The trace says otherwise than the evidence.")
+def _(p):
+    p.gate_of("morning", "tests")["evaluation"]["trace"][0]["status"] = "False"
+
+
+@attack("RP0603-trace-shortened", "The trace leaves out a condition that was visited.")
+def _(p):
+    p.gate_of("morning", "tests")["evaluation"]["trace"].pop()
+
+
+@attack(
+    "RP0604-advance-instead-of-hold",
+    "A gate is False, and the run moves on all the same, packets and calls in order.",
+)
+def _(p):
+    p.cut(1)
+    advance_at_last(p, "release")
+
+
+@attack("RP0604-hold-instead-of-advance", "Every gate is True, and the run is held.")
+def _(p):
+    p.cut(2)
+    p.packets.clear()
+    p.decision_on("afternoon")["outcome"] = hold("tests")
+
+
+@attack("RP0604-complete-instead-of-advance", "The run completes one stage too early.")
+def _(p):
+    p.cut(2)
+    p.packets.clear()
+    p.decision_on("afternoon")["outcome"] = {"kind": "complete", "stage_id": "review"}
+
+
+@attack("RP0604-other-gates-unmet", "A hold names another gate than the one that is not met.")
+def _(p):
+    p.decision_on("morning")["outcome"] = hold("tests")
+
+
+@attack("RP0604-other-hint", "A hold gives a hint that nobody decided.")
+def _(p):
+    p.decision_on("morning")["outcome"]["summary"]["retry_hint"] = "call the director"
+
+
+@attack("RP0604-timeout-unflagged", "An advance by timeout does not say so.", RICH_PACK)
+def _(p):
+    p.decision_on("t-5")["outcome"]["timeout"] = False
+
+
+@attack("RP0604-failed-for-nothing", "The run failed by a timeout that its stage does not have.")
+def _(p):
+    p.cut(2)
+    p.packets.clear()
+    p.decision_on("afternoon")["outcome"] = {"kind": "fail", "reason": "timeout"}
+
+
+@attack("RP0604-denied-nothing", "A policy denied a disclosure where nothing was to be disclosed.")
+def _(p):
+    p.cut(3)
+    p.decision_on("released")["outcome"] = {"kind": "fail", "reason": "policy denied disclosure"}
+
+
+@attack("RP0604-started-again", "A trigger in the middle of the run is decided as its start.")
+def _(p):
+    p.decision_on("morning")["outcome"] = {"kind": "start", "stage_id": "review"}
+
+
+@attack("RP0605-packet-left-out", "What was disclosed is left out of the log, and of the answer that the call covers.")
+def _(p):
+    p.packets.clear()
+
+
+@attack("RP0605-packet-added", "A second copy of the note was disclosed.")
+def _(p):
+    p.packets.append(copy.deepcopy(p.packets[0]))
+
+
+@attack("RP0605-other-payload", "Another note was disclosed than the scenario's, with its digest.")
+def _(p):
+    p.packets[0]["payload"]["value"]["message"] = "version 1.4.1 may be released"
+    reseal(p.packets[0])
+
+
+@attack("RP0605-label-dropped", "A secret key was disclosed without its label.", RICH_PACK)
+def _(p):
+    p.packets[1]["envelope"]["visibility"]["labels"].remove("secret")
+    reseal(p.packets[1])
+
+
+@attack("RP0605-other-targets", "A packet went to another target than those of the run.", RICH_PACK)
+def _(p):
+    p.packets[1]["receipts"][1]["target"]["target"] = "press@example.org"
+
+
+@attack("RP0605-receipt-dropped", "One receipt of a packet is dropped, as if it had not gone there.", RICH_PACK)
+def _(p):
+    p.packets[1]["receipts"].pop()
+
+
+@attack("RP0605-receipt-of-another", "A receipt covers another envelope than its packet's.")
+def _(p):
+    p.packets[0]["receipts"][0]["receipt_hash"] = digest({})
+
+
+@attack("RP0606-two-lanes", "The owner's unproven word did not count on one trigger and counts on the next.", RICH_PACK)
+def _(p):
+    assert_owner(p, "t-2")
+    p.decision_on("t-2")["outcome"] = hold("scan")
+
+
+def assert_owner(p, trigger):
+    p.evidence_of(trigger, "owner", "owner-approves")["result"]["error"] = None
+    comes_out(p, trigger, "owner", "True", owner_approves="True")
+
+
+@attack("RP0606-no-start", "A tick was in time, and a later one too late by a start that would have been later still.")
+def _(p):
+    run = Run(timed_scenario(), {"tenant_id": 1, "run_id": "run-1"})
+    # In time at 60: entered after 50. Expired at 59: entered at 49 or before.
+    in_time, expired = run.event("t-1", logical(60), "cron", "tick"), run.event("t-2", logical(59), "cron", "tick")
+    run.step(in_time, [answer_gate(run, False)], hold("answered"), "scenario.trigger")
+    run.step(expired, [], {"kind": "fail", "reason": "timeout"}, "scenario.trigger")
+    p.tell(run, logical(70))
+
+
+@attack(
+    "RP0607-asserted-counts",
+    "The owner's unproven word counted throughout, and the manifest claims no permissive deployment.",
+    RICH_PACK,
+)
+def _(p):
+    for trigger in ["t-1", "t-2"]:
+        assert_owner(p, trigger)
+        p.decision_on(trigger)["outcome"] = hold("scan")
+
+
+for slug, comparator, expected, value, status in [
+    ("in-set", "in_set", [1, 2], 1, "False"),
+    ("contains", "contains", [1], [1, 2], "False"),
+    ("deep-equals", "deep_equals", {"build": 1}, {"build": 1}, "False"),
+    ("deep-not-equals", "deep_not_equals", {"build": 1}, {"build": 1}, "True"),
+]:
+
+    @attack(
+        f"RP0608-{slug}",
+        f"Not to be told: `{comparator}` came out {status}, which it does if a whole number was written as a float.",
+    )
+    def _(p, comparator=comparator, expected=expected, value=value, status=status):
+        run = Run(timed_scenario(comparator, expected), {"tenant_id": 1, "run_id": "run-1"})
+        outcome = hold("answered") if status == "False" else {"kind": "complete", "stage_id": "wait"}
+        run.step(run.event("t-1", logical(5)), [answer_gate(run, value, status)], outcome)
+        p.tell(run, logical(9))
+
+
+def expecting(slug, about, base=GATE, **expect):
+    @attack(f"RP0701-{slug}", about, base)
+    def _(p):
+        p.expect = expect
+
+
+OTHER = digest("another pack")["value"]
+expecting("root", "A pack that agrees with itself and has not the root that was noted down.", root=OTHER)
+expecting("digest", "A pack that agrees with itself and has not the digest that was noted down.", digest=OTHER)
+expecting("tenant", "Another tenant's pack.", tenant=2)
+expecting("namespace", "A pack of another namespace.", namespace=2)
+expecting("scenario", "A pack of another scenario.", scenario="release-gate-2")
+expecting("run", "A pack of another run.", run="release-1.5.0")
+expecting(
+    "no-anchors",
+    "The auditor asked for anchors, and the run was decided without.",
+    anchor_policy=json.loads((HERE / "source/rich/anchor-policy.json").read_bytes()),
+)
+STRICTER = json.loads((HERE / "source/rich/anchor-policy.json").read_bytes())
+STRICTER["providers"][0]["requirement"]["required_fields"].append("sha256")
+expecting(
+    "other-anchors",
+    "The auditor asked for stricter anchors than the manifest says.",
+    RICH_PACK,
+    anchor_policy=STRICTER,
+)
+
+
+@attack("RP0701-lane-looser", "The auditor asked for verified evidence, and asserted evidence counted.", RICH_PACK)
+def _(p):
+    ATTACKS["RP0607-asserted-counts"][2](p)
+    p.expect = {"min_lane": "verified"}
+
+
+@attack(
+    "RP0701-replaced-whole",
+    "Every record is replaced by those of a better run, and every digest computed again: only the noted root tells.",
+)
+def _(p):
+    p.expect = {"root": p.manifest["integrity"]["root_hash"]["value"]}
+    for trigger in ["morning", "afternoon"]:
+        restate(p.evidence_of(trigger, "tests", "enough-tests"), js(1200))
+
+
+# --- writing -----------------------------------------------------------------------
+
+
+def folder(name):
+    """The files of one attack, relative to its folder."""
+    base, about, change = ATTACKS[name]
+    files = {"about.txt": about.encode() + b"\n"}
+    if isinstance(change, dict):
+        return files | {"make.json": json.dumps(change).encode() + b"\n"}
+    pack = Pack(base)
+    change(pack)
+    spoilt = pack.files()
+    good = {path.relative_to(HERE / base).as_posix(): path.read_bytes() for path in (HERE / base).rglob("*.json")}
+    files |= {f"pack/{path}": data for path, data in spoilt.items() if good.get(path) != data}
+    without = sorted(good.keys() - spoilt.keys())
+    files["base.json"] = json.dumps({"from": base, "without": without}).encode() + b"\n"
+    if pack.expect:
+        files["expect.json"] = json.dumps(pack.expect).encode() + b"\n"
+    return files
+
+
+def main():
+    made = {HERE / "source/rich/state.json": rich_state(RICH)}
+    if (HERE / "good/rich").exists():
+        for base in (GATE, RICH_PACK):
+            # What nobody changed comes out as it is: the model above is right.
+            pack = Pack(base)
+            for path, data in pack.files().items():
+                assert data == (HERE / base / path).read_bytes(), f"{base}/{path} comes out otherwise"
+        for name in ATTACKS:
+            made |= {HERE / "bad" / name / path: data for path, data in folder(name).items()}
+    else:
+        print("good/rich is not there: build it, then come again")
+    stored = [HERE / "source/rich/state.json", *(p for p in (HERE / "bad").rglob("*") if p.is_file())]
+    changed = [path for path, data in made.items() if not path.exists() or path.read_bytes() != data]
+    changed += [path for path in stored if path not in made]
+    if sys.argv[1:] == ["--check"]:
+        print("\n".join(f"differs: {path.relative_to(HERE)}" for path in sorted(changed)) or "nothing to do")
+        sys.exit(1 if changed else 0)
+    shutil.rmtree(HERE / "bad", ignore_errors=True)
+    for path, data in made.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+RICH = rich()
+if __name__ == "__main__":
+    main()

@@ -162,8 +162,8 @@ const fn unbound(log: &'static str, place: &'static str, when: fn(&Told<'_>) -> 
 }
 
 /// The closed list. A place covers what is below it.
-const UNBOUND: [Unbound; 16] = [
-    unbound("scenario_spec", "", |told| explains(told.case, &told.lie.told), "another scenario gives the same run"),
+const UNBOUND: [Unbound; 18] = [
+    unbound("scenario_spec", "", same_run, "another scenario gives the same run"),
     unbound("gate_evals", "/*/evidence/*/result/content_type", |_| true, "nothing is decided by it"),
     unbound("gate_evals", "/*/evidence/*/result/evidence_ref", |_| true, "nothing is decided by it"),
     unbound("gate_evals", "/*/evidence/*/result/signature", |_| true, "nobody checks signatures"),
@@ -178,6 +178,13 @@ const UNBOUND: [Unbound; 16] = [
         "lanes are not recorded, and the report says which count",
     ),
     unbound("gate_evals", "/*/evidence/*", exchanged, "other evidence that comes out the same"),
+    unbound(
+        "gate_evals",
+        "/*/evaluation/status",
+        explained,
+        "the logic is not recorded, and the report says which fits",
+    ),
+    unbound("gate_evals", "", shortened, "without a start in the log a tick may have come after the timeout"),
     unbound("gate_evals", "/*/evidence", all_exchanged, "other evidence that comes out the same"),
     unbound("packets", "/*/receipts/*/dispatcher", at_start, "no call covers the packets of a start"),
     unbound("packets", "/*/receipts", alone, "nothing else tells the targets of a start's only packet"),
@@ -185,6 +192,19 @@ const UNBOUND: [Unbound; 16] = [
     unbound("tool_calls", "/*/response_hash", |told| did(told) == Some(Did::Repeated), "repeats another answer"),
     unbound("tool_calls", "", cut, "the last calls, if they brought nothing"),
 ];
+
+fn same_run(told: &Told<'_>) -> bool {
+    explains(told.case, &told.lie.told, &serde_json::to_value(&told.case.state.gate_evals).unwrap())
+}
+
+/// Only of the log as a whole: what is below has entries of its own.
+fn shortened(told: &Told<'_>) -> bool {
+    told.lie.at.is_empty() && explained(told)
+}
+
+fn explained(told: &Told<'_>) -> bool {
+    explains(told.case, &serde_json::to_value(told.case.scenario.spec()).unwrap(), &told.lie.told)
+}
 
 /// The evidence record around a lie, before and after.
 fn evidence<'a>(told: &'a Told<'_>) -> (&'a Value, &'a Value) {
@@ -324,7 +344,8 @@ fn no_single_lie_passes() {
                 let listed = UNBOUND.iter().filter(|entry| entry.log == name && below(&place, entry.place));
                 let mut known = listed.filter(|entry| (entry.when)(&told));
                 let key = format!("{name}{place}");
-                if known.next().is_some() {
+                // Two opinions: the list says where, the oracle says that it could be.
+                if known.next().is_some() && (name != "gate_evals" || explained(&told)) {
                     *passed.entry(key).or_default() += 1;
                 } else {
                     let sample = format!("{} at {:?}, seed {seed}: {}", lie.what, lie.at, get(&log, &lie.at));
@@ -362,10 +383,10 @@ fn learn(random: &mut Random, donors: &mut Donors, log: &Value) {
 /// each answer.
 fn small(
     provider: &str,
-    stage: Value,
+    stage: &Value,
     settings: Settings,
     policy: Policy,
-    targets: Value,
+    targets: &Value,
     triggers: &[(&str, &str, Timestamp, Value)],
 ) -> Case {
     let mut first = json!({"stage_id": "s", "entry_packets": [], "advance_to": {"kind": "linear"}, "timeout": null,
@@ -386,7 +407,8 @@ fn small(
         (event, answer.clone())
     };
     let triggers = triggers.iter().map(event).collect();
-    scripted(scenario, config, settings, policy, Timestamp::Logical(0), triggers)
+    let opened = stage.get("entry_packets").is_some();
+    scripted(scenario, config, settings, policy, Timestamp::Logical(0), opened, triggers)
 }
 
 fn answer(lane: &str, value: &Value) -> Value {
@@ -410,7 +432,7 @@ fn lied(case: &Case, path: &str, pointer: &str, value: Value) -> Verdict {
 #[test]
 fn a_gate_nobody_knows_is_told() {
     let triggers = [("t", "external_event", Timestamp::Logical(1), answer("asserted", &json!(false)))];
-    let case = small("env", json!({}), asserted(), Policy::PermitAll, json!([]), &triggers);
+    let case = small("env", &json!({}), asserted(), Policy::PermitAll, &json!([]), &triggers);
     let path = "artifacts/gate_evals.json";
     assert_eq!(lied(&case, path, "/0/evaluation/gate_id", json!("other")), Verdict::Refused);
 }
@@ -419,7 +441,7 @@ fn a_gate_nobody_knows_is_told() {
 fn an_early_logical_tick_is_decided_again() {
     let stage = json!({"timeout": {"timeout_ms": 10, "policy_tags": []}});
     let triggers = [("t", "tick", Timestamp::Logical(3), answer("verified", &json!(false)))];
-    let case = small("env", stage, Settings::default(), Policy::PermitAll, json!([]), &triggers);
+    let case = small("env", &stage, Settings::default(), Policy::PermitAll, &json!([]), &triggers);
     let path = "artifacts/gate_evals.json";
     assert_eq!(lied(&case, path, "/0/evaluation/status", json!("Unknown")), Verdict::Refused);
 }
@@ -429,16 +451,38 @@ fn ticks_of_two_clocks_have_no_start_in_common() {
     let answer = answer("verified", &json!(false));
     let triggers =
         [("t1", "tick", Timestamp::Logical(3), answer.clone()), ("t2", "tick", Timestamp::UnixMillis(3), answer)];
-    let case = small("env", json!({}), Settings::default(), Policy::PermitAll, json!([]), &triggers);
+    let case = small("env", &json!({}), Settings::default(), Policy::PermitAll, &json!([]), &triggers);
     let timeout = json!({"timeout_ms": 10, "policy_tags": []});
     let path = "artifacts/scenario_spec.json";
     assert_eq!(lied(&case, path, "/stages/0/timeout", timeout), Verdict::Refused);
 }
 
 #[test]
+fn no_logical_start_is_before_zero() {
+    let stage = json!({"timeout": {"timeout_ms": 10, "policy_tags": []}});
+    let triggers = [("t", "tick", Timestamp::Logical(12), answer("verified", &json!(false)))];
+    let case = small("env", &stage, Settings::default(), Policy::PermitAll, &json!([]), &triggers);
+    assert_eq!(case.state.gate_evals.len(), 0);
+    let path = "artifacts/scenario_spec.json";
+    assert_eq!(lied(&case, path, "/stages/0/timeout/timeout_ms", json!(20)), Verdict::Refused);
+}
+
+#[test]
+fn the_first_packet_tells_that_there_are_targets() {
+    let packet = json!({"packet_id": "p0", "schema_id": "", "content_type": "", "expiry": null,
+        "visibility_labels": [], "policy_tags": [], "payload": {"kind": "json", "value": 1}});
+    let triggers = [("t", "external_event", Timestamp::Logical(1), answer("verified", &json!(true)))];
+    let targets = json!([{"kind": "agent", "agent_id": "a"}]);
+    let stage = json!({"entry_packets": [packet]});
+    let case = small("env", &stage, Settings::default(), Policy::PermitAll, &targets, &triggers);
+    assert_eq!(case.state.packets.len(), 2);
+    assert_eq!(lied(&case, "artifacts/packets.json", "/0/receipts", json!([])), Verdict::Refused);
+}
+
+#[test]
 fn the_whole_digest_of_a_repeated_answer_counts() {
     let triggers = [1, 2].map(|at| ("t", "external_event", Timestamp::Logical(at), answer("verified", &json!(false))));
-    let case = small("env", json!({}), Settings::default(), Policy::PermitAll, json!([]), &triggers);
+    let case = small("env", &json!({}), Settings::default(), Policy::PermitAll, &json!([]), &triggers);
     let digest = case.state.tool_calls[1].response_hash.to_string();
     let other = format!("{}{}", &digest[..63], if digest.ends_with('0') { '1' } else { '0' });
     let path = "artifacts/tool_calls.json";
@@ -452,7 +496,7 @@ fn the_clock_always_answers() {
     failed["error"] =
         json!({"code": "provider_error", "message": "logical timestamps are not permitted", "details": null});
     let triggers = [("t", "external_event", Timestamp::Logical(1), failed)];
-    let case = small("time", json!({}), Settings::default(), Policy::PermitAll, json!([]), &triggers);
+    let case = small("time", &json!({}), Settings::default(), Policy::PermitAll, &json!([]), &triggers);
     let path = "artifacts/gate_evals.json";
     assert_eq!(lied(&case, path, "/0/evidence/0/result/error", Value::Null), Verdict::Refused);
 }
@@ -460,7 +504,7 @@ fn the_clock_always_answers() {
 #[test]
 fn an_expected_policy_is_not_asked_about_nobody() {
     let triggers = [("t", "external_event", Timestamp::Logical(1), answer("verified", &json!(true)))];
-    let case = small("env", json!({}), Settings::default(), Policy::DenyAll, json!([]), &triggers);
+    let case = small("env", &json!({}), Settings::default(), Policy::DenyAll, &json!([]), &triggers);
     assert_eq!(case.state.packets.len(), 1);
     let (pack, _) = packed(&case, false);
     let report = verify(&pack, "manifest.json", &expecting(&case));
@@ -473,7 +517,7 @@ fn an_expected_policy_may_refuse_a_kind_of_target() {
     let policy = Policy::Static(serde_json::from_value(rule).unwrap());
     let triggers = [("t", "external_event", Timestamp::Logical(1), answer("verified", &json!(true)))];
     let targets = json!([{"kind": "agent", "agent_id": "a"}]);
-    let case = small("env", json!({}), Settings::default(), policy, targets, &triggers);
+    let case = small("env", &json!({}), Settings::default(), policy, &targets, &triggers);
     assert_eq!(case.state.packets.len(), 0);
     let (pack, _) = packed(&case, false);
     let report = verify(&pack, "manifest.json", &expecting(&case));
@@ -485,8 +529,23 @@ fn a_stricter_provider_does_not_hide_the_least_lane() {
     let mut settings = asserted();
     settings.provider_lanes.insert(ProviderId::from("env"), Lane::Verified);
     let triggers = [("t", "external_event", Timestamp::Logical(1), answer("asserted", &json!(true)))];
-    let case = small("env", json!({}), settings, Policy::PermitAll, json!([]), &triggers);
+    let case = small("env", &json!({}), settings, Policy::PermitAll, &json!([]), &triggers);
     let (_, reports) = packed(&case, false);
     let settings = reports[1].settings.as_ref().unwrap();
     assert!(settings.min_lanes.contains(&Lane::Asserted), "{settings:?}");
+}
+
+#[test]
+fn a_provider_may_fail_in_the_words_of_a_gate() {
+    let mut failed = answer("asserted", &Value::Null);
+    failed["value"] = Value::Null;
+    let message = "evidence lane Asserted does not satisfy Verified";
+    failed["error"] = json!({"code": "trust_lane", "message": message, "details": null});
+    let triggers = [
+        ("t1", "external_event", Timestamp::Logical(1), answer("asserted", &json!(false))),
+        ("t2", "external_event", Timestamp::Logical(2), failed),
+    ];
+    let case = small("env", &json!({}), asserted(), Policy::PermitAll, &json!([]), &triggers);
+    let (_, reports) = packed(&case, false);
+    assert_eq!(reports[1].verdict, Verdict::Consistent, "{:?}", reports[1].findings);
 }

@@ -6,8 +6,8 @@ use super::packet::{IssueError, content_hash};
 use super::{Head, Scenario};
 use crate::canon::{CanonError, Digest};
 use crate::model::{
-    CallId, CorrelationId, DecisionOutcome, DecisionRecord, PacketId, ScenarioStatus, SubmissionRecord, SubmitRequest,
-    Timestamp, ToolCallDetails, ToolCallError, ToolCallRecord, ToolMethod,
+    CallId, CorrelationId, DecisionOutcome, DecisionRecord, PacketId, ScenarioStatus, SubmissionId, SubmissionRecord,
+    SubmitRequest, Timestamp, ToolCallDetails, ToolCallError, ToolCallRecord, ToolMethod,
 };
 
 /// Numbers a call and digests its request and its answer. A failed call's
@@ -61,11 +61,7 @@ pub fn submit(
         return Ok(if same {
             SubmitOutcome::Same(earlier.clone())
         } else {
-            SubmitOutcome::Conflict(ToolCallError {
-                code: "submission_conflict".to_owned(),
-                message: "submission_id conflicts with existing record".to_owned(),
-                details: Some(ToolCallDetails::Message { info: format!("submission_id={}", request.submission_id) }),
-            })
+            SubmitOutcome::Conflict(submission_conflict(&request.submission_id))
         });
     }
     let record = SubmissionRecord {
@@ -79,6 +75,15 @@ pub fn submit(
     };
     head.counts.submissions += 1;
     Ok(SubmitOutcome::New(record))
+}
+
+/// The error of a submission whose id was used for something else.
+pub fn submission_conflict(id: &SubmissionId) -> ToolCallError {
+    ToolCallError {
+        code: "submission_conflict".to_owned(),
+        message: "submission_id conflicts with existing record".to_owned(),
+        details: Some(ToolCallDetails::Message { info: format!("submission_id={id}") }),
+    }
 }
 
 /// Says where a run stands. The call itself is logged by the caller: a status

@@ -161,12 +161,10 @@ fn word(random: &mut Random, text: &str) -> (&'static str, Value) {
     match random.below(5) {
         0 => ("emptied", json!("")),
         1 => ("nulled", Value::Null),
-        2 => (
-            "counted",
-            json!(match text.trim_end_matches(|digit: char| digit.is_ascii_digit()) {
-                stem => format!("{stem}{}", random.below(6)),
-            }),
-        ),
+        2 => {
+            let stem = text.trim_end_matches(|digit: char| digit.is_ascii_digit());
+            ("counted", json!(format!("{stem}{}", random.below(6))))
+        }
         _ => ("lengthened", json!(format!("{text}x"))),
     }
 }

@@ -15,8 +15,10 @@ use serde_json::{Value, json};
 
 use super::runs::{Case, clock};
 
-/// Whether some honest run under `spec` writes the logs of `case`.
-pub(crate) fn explains(case: &Case, spec: &Value) -> bool {
+/// Whether some honest run under `spec` writes the logs of `case`, with
+/// `gate_evals` in the place of its own.
+pub(crate) fn explains(case: &Case, spec: &Value, gate_evals: &Value) -> bool {
+    let Ok(gate_evals) = serde_json::from_value::<Vec<GateEvalRecord>>(gate_evals.clone()) else { return false };
     let Ok(spec) = serde_json::from_value::<ScenarioSpec>(spec.clone()) else { return false };
     let Ok(scenario) = Scenario::recorded(spec) else { return false };
     let providers: BTreeSet<_> =
@@ -35,7 +37,7 @@ pub(crate) fn explains(case: &Case, spec: &Value) -> bool {
             tries.push(Settings { min_lane: Lane::Asserted, provider_lanes, logic, anchors });
         }
     }
-    tries.iter().any(|settings| starts.iter().any(|at| writes(case, &scenario, settings, *at)))
+    tries.iter().any(|settings| starts.iter().any(|at| writes(case, &gate_evals, &scenario, settings, *at)))
 }
 
 /// Starts that put the end of the first stage before or after each tick.
@@ -53,7 +55,13 @@ fn starts_before(case: &Case, scenario: &Scenario) -> Vec<Timestamp> {
     ticks.flat_map(|at| [before(at, length), before(at, length.saturating_sub(1)), at, after(at)]).collect()
 }
 
-fn writes(case: &Case, scenario: &Scenario, settings: &Settings, started_at: Timestamp) -> bool {
+fn writes(
+    case: &Case,
+    told: &[GateEvalRecord],
+    scenario: &Scenario,
+    settings: &Settings,
+    started_at: Timestamp,
+) -> bool {
     let state = &case.state;
     let Ok(opening) = start(scenario, &case.config, started_at, case.opened, &Policy::PermitAll) else { return false };
     let mut head: Head = opening.head;
@@ -68,8 +76,7 @@ fn writes(case: &Case, scenario: &Scenario, settings: &Settings, started_at: Tim
     let mut gate_evals = Vec::new();
     let first = usize::from(case.opened);
     for (trigger, decision) in state.triggers.iter().zip(&state.decisions).skip(first) {
-        let recorded: Vec<_> =
-            state.gate_evals.iter().filter(|record| record.trigger_id == trigger.event.trigger_id).collect();
+        let recorded: Vec<_> = told.iter().filter(|record| record.trigger_id == trigger.event.trigger_id).collect();
         let evidence = evidence(&recorded);
         let honest = scenario.spec().conditions.iter().filter(|asked| asked.query.provider_id.as_str() == "time");
         for condition in honest {
@@ -91,7 +98,7 @@ fn writes(case: &Case, scenario: &Scenario, settings: &Settings, started_at: Tim
         packets.extend(step.packets);
         head = step.head;
     }
-    gate_evals == state.gate_evals && packets == state.packets
+    gate_evals == told && packets == state.packets
 }
 
 /// A policy that answered so.
@@ -116,7 +123,11 @@ fn evidence(records: &[&GateEvalRecord]) -> BTreeMap<ConditionId, EvidenceResult
         let mut result = evidence.result.clone();
         let lowered = evidence.status == TriState::Unknown
             && result.lane == Lane::Asserted
-            && result.error.as_ref().is_some_and(|error| error.message.starts_with("evidence lane Asserted"));
+            && result.error.as_ref().is_some_and(|error| {
+                error.code == "trust_lane"
+                    && error.message == "evidence lane Asserted does not satisfy Verified"
+                    && error.details.is_none()
+            });
         if lowered {
             result.error = None;
         }

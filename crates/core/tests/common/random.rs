@@ -23,7 +23,7 @@ impl Random {
 
     /// Less than `limit`.
     pub(crate) fn below(&mut self, limit: usize) -> usize {
-        ((self.next() >> 32) * limit as u64 >> 32) as usize
+        (((self.next() >> 32) * limit as u64) >> 32) as usize
     }
 
     /// Both ends included.

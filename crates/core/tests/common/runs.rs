@@ -78,6 +78,7 @@ pub(crate) fn scripted(
     settings: Settings,
     policy: Policy,
     started_at: Timestamp,
+    opened: bool,
     triggers: Vec<(Value, Value)>,
 ) -> Case {
     let scenario = Scenario::new(read::ingest_value(scenario, Unknown::Refuse).unwrap()).unwrap();
@@ -86,10 +87,10 @@ pub(crate) fn scripted(
         for (event, answer) in triggers {
             let event: TriggerEvent = read::ingest_value(event, Unknown::Refuse).unwrap();
             let answer: EvidenceResult = serde_json::from_value(answer).unwrap();
-            run.decide(&event, ToolMethod::Trigger, &event, false, Some(answer));
+            run.decide(&event, ToolMethod::Trigger, &event, false, Some(&answer));
         }
     };
-    played(&mut Random::new(0), scenario, config, settings, policy, started_at, false, play).unwrap()
+    played(&mut Random::new(0), scenario, config, settings, policy, started_at, opened, play).unwrap()
 }
 
 #[allow(clippy::too_many_arguments, reason = "a run is decided by all of these")]
@@ -311,7 +312,7 @@ impl Run<'_> {
                 let event: TriggerEvent = read::ingest_value(event, Unknown::Refuse).unwrap();
                 self.decide(&event, ToolMethod::Trigger, &event, missing, None);
             }
-            8 => self.submit(at, correlation_id),
+            8 => self.submit(at, correlation_id.as_ref()),
             _ => self.status(at, correlation_id),
         }
     }
@@ -333,7 +334,7 @@ impl Run<'_> {
         method: ToolMethod,
         request: &impl Serialize,
         missing: bool,
-        scripted: Option<EvidenceResult>,
+        scripted: Option<&EvidenceResult>,
     ) {
         let correlation = &event.correlation_id;
         if missing && let Some(error) = provider_missing(self.scenario, |id| id == "time") {
@@ -341,12 +342,9 @@ impl Run<'_> {
             return;
         }
         let earlier = self.state.decisions.iter().find(|decision| decision.trigger_id == event.trigger_id).cloned();
-        let plan = match engine::plan(self.scenario, &self.head, event, earlier.is_some()) {
-            Ok(plan) => plan,
-            Err(_) => {
-                self.undecided += 1;
-                return;
-            }
+        let Ok(plan) = engine::plan(self.scenario, &self.head, event, earlier.is_some()) else {
+            self.undecided += 1;
+            return;
         };
         let did = if matches!(plan, Plan::Closed | Plan::Repeat) { Did::Repeated } else { Did::Brought };
         let result = match plan {
@@ -360,7 +358,7 @@ impl Run<'_> {
                 let conditions: Vec<_> = conditions.into_iter().cloned().collect();
                 let mut evidence = BTreeMap::new();
                 for condition in &conditions {
-                    if let Some(found) = &scripted {
+                    if let Some(found) = scripted {
                         evidence.insert(condition.condition_id.clone(), Evidence::admit(found.clone()));
                     } else if self.random.percent(97) {
                         let anchors = &self.settings.anchors;
@@ -389,7 +387,7 @@ impl Run<'_> {
         TriggerResult { packets: packets.cloned().collect(), status: self.head.status, decision }
     }
 
-    fn submit(&mut self, at: Timestamp, correlation_id: Option<CorrelationId>) {
+    fn submit(&mut self, at: Timestamp, correlation_id: Option<&CorrelationId>) {
         let earlier = self.random.below(self.state.submissions.len() + 2);
         let mut payload: PacketPayload = serde_json::from_value(payload(self.random)).unwrap();
         let mut content_type = self.random.text();

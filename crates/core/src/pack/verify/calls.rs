@@ -13,10 +13,11 @@ use super::Found;
 use super::logs::{CALLS, Logs, Placed, SUBMISSIONS, Standing, Step, TRIGGERS, content_finding, fingerprint, identity};
 use super::stream::Records;
 use crate::canon::{Digest, legacy_digest};
+use crate::engine::{Scenario, provider_missing, submission_conflict};
 use crate::model::{
     AgentId, CorrelationId, DecisionOutcome, DecisionRecord, NamespaceId, PacketId, PacketPayload, PacketRecord, RunId,
     RunStatus, SafeSummary, ScenarioId, StageId, SubmissionId, SubmissionRecord, TenantId, Timestamp, ToolCallDetails,
-    ToolCallRecord, ToolMethod, TriggerEvent, TriggerId, TriggerKind,
+    ToolCallError, ToolCallRecord, ToolMethod, TriggerEvent, TriggerId, TriggerKind, TriggerRecord,
 };
 use crate::pack::finding::{Code, Finding};
 use crate::pack::manifest::Manifest;
@@ -28,6 +29,7 @@ const STATUS_BYTES_MAX: u64 = 1 << 30;
 
 pub(super) struct Calls<'c> {
     manifest: &'c Manifest,
+    scenario: &'c Scenario,
     count: usize,
     /// Answers given before, by which repeats are known.
     answers: BTreeSet<Digest>,
@@ -105,9 +107,10 @@ fn covers(stated: &Digest, body: &impl Serialize) -> bool {
 }
 
 impl<'c> Calls<'c> {
-    pub(super) fn new(manifest: &'c Manifest) -> Self {
+    pub(super) fn new(manifest: &'c Manifest, scenario: &'c Scenario) -> Self {
         Self {
             manifest,
+            scenario,
             count: 0,
             answers: BTreeSet::new(),
             taken: BTreeSet::new(),
@@ -138,7 +141,9 @@ impl<'c> Calls<'c> {
             return;
         }
         loop {
-            let Some(call) = logs.calls.peek() else {
+            // A call for the trigger after this one means that this one's is gone.
+            let brought = logs.calls.peek().filter(|call| !brings_next(call, step, logs.triggers.peek()));
+            let Some(call) = brought else {
                 if !logs.broken() {
                     let (position, trigger) = &step.trigger;
                     let message = format!("no call in the transcript brought trigger {}", trigger.event.trigger_id);
@@ -258,17 +263,24 @@ impl<'c> Calls<'c> {
         }
     }
 
-    /// The errors that are recorded, each with the calls it can answer.
+    /// The two errors that are recorded, each just as the engine writes it, and
+    /// on a call that it can answer.
     fn refused(&self, position: usize, call: &ToolCallRecord, found: &mut Found) {
         let Some(error) = &call.error else { return };
-        let known = match (error.code.as_str(), &error.details) {
-            ("submission_conflict", Some(ToolCallDetails::Message { info })) => {
-                let id = info.strip_prefix("submission_id=");
-                call.method == ToolMethod::Submit.as_str()
-                    && id.is_some_and(|id| self.submitted.contains(&fingerprint(id)))
+        let method = |wanted: ToolMethod| call.method == wanted.as_str();
+        let known = match &error.details {
+            Some(ToolCallDetails::Message { info }) => {
+                let id = info.strip_prefix("submission_id=").filter(|id| self.submitted.contains(&fingerprint(id)));
+                let honest = id.map(|id| submission_conflict(&SubmissionId::from(id)));
+                method(ToolMethod::Submit) && honest.as_ref() == Some(error)
             }
-            ("submission_conflict", _) => false,
-            _ => call.method == ToolMethod::Next.as_str() || call.method == ToolMethod::Trigger.as_str(),
+            Some(ToolCallDetails::ProviderMissing { missing_providers, blocked_by_policy, .. }) => {
+                let honest =
+                    provider_missing(self.scenario, |id| !missing_providers.iter().any(|missing| missing == id));
+                let honest = honest.map(|error| blocked(error, *blocked_by_policy));
+                (method(ToolMethod::Next) || method(ToolMethod::Trigger)) && honest.as_ref() == Some(error)
+            }
+            None => false,
         };
         if !known {
             let message = format!("the error `{}` of {} fits nothing that happened", error.code, call.call_id);
@@ -386,10 +398,25 @@ impl<'c> Calls<'c> {
     }
 }
 
+/// Whether a provider is missing or only blocked is the deployment's to say.
+fn blocked(mut error: ToolCallError, blocked: bool) -> ToolCallError {
+    if let Some(ToolCallDetails::ProviderMissing { blocked_by_policy, .. }) = &mut error.details {
+        *blocked_by_policy = blocked;
+    }
+    error
+}
+
 /// The standing that calls before a step's own saw.
 fn before(step: &Step, after: &Standing) -> Standing {
     let (stage, last) = (step.decision.1.stage_id.clone(), step.previous.clone());
     Standing { stage, status: RunStatus::Active, last, ..after.clone() }
+}
+
+/// Whether a call brought the trigger after `step`, and not its own.
+fn brings_next(call: &ToolCallRecord, step: &Step, next: Option<&TriggerRecord>) -> bool {
+    call.error.is_none()
+        && call.called_at != step.trigger.1.event.time
+        && next.is_some_and(|next| call.called_at == next.event.time && asked(call, &next.event))
 }
 
 /// Whether a call's request hash covers the request behind `event`.

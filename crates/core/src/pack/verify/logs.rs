@@ -105,7 +105,7 @@ impl<'c> Walk<'c> {
             packets: 0,
         };
         let replay = (options.checks == Checks::Replay).then(|| Replay::new(manifest, scenario, &options.expect));
-        let calls = Calls::new(manifest);
+        let calls = Calls::new(manifest, scenario);
         Self { manifest, conditions, scenario, standing, seen: BTreeSet::new(), replay, calls, found: Found::default() }
     }
 
@@ -149,6 +149,7 @@ impl<'c> Walk<'c> {
     }
 
     fn follow_trigger(&mut self, trigger: Placed<TriggerRecord>, logs: &mut Logs<'_>) {
+        let found_before = self.found.count();
         self.trigger(&trigger);
         let id = &trigger.1.event.trigger_id;
         let mut gate_evals = Vec::new();
@@ -171,11 +172,8 @@ impl<'c> Walk<'c> {
         }
         let previous = self.standing.last.take();
         let step = Step { trigger, gate_evals, decision, packets, previous };
-        let earlier = std::mem::take(&mut self.found);
         self.step(&step);
-        let told = std::mem::replace(&mut self.found, earlier);
-        let clean = told.list.is_empty();
-        self.found.append(told);
+        let clean = self.found.count() == found_before;
         // A step that contradicts itself is not decided again: the reason is
         // known, and another would only hide it.
         let active = self.standing.status == RunStatus::Active;

@@ -137,6 +137,11 @@ impl Found {
         }
     }
 
+    /// Findings so far, those beyond the cap included.
+    fn count(&self) -> u64 {
+        self.list.len() as u64 + self.left_out
+    }
+
     fn append(&mut self, other: Self) {
         self.left_out += other.left_out;
         self.worst = self.worst.max(other.worst);

@@ -33,7 +33,8 @@ pub(super) struct Replay<'c> {
     engine: Engine,
     kleene: bool,
     bochvar: bool,
-    targets: Vec<DispatchTarget>,
+    /// Whom packets go to, once one has told.
+    targets: Option<Vec<DispatchTarget>>,
     /// The run started after this, as far as ticks tell.
     started_after: Option<i128>,
     /// And by this clock.
@@ -62,7 +63,7 @@ impl<'c> Replay<'c> {
             engine,
             kleene: true,
             bochvar: true,
-            targets: Vec::new(),
+            targets: None,
             started_after: None,
             started_by: None,
             refusals: 0,
@@ -75,7 +76,7 @@ impl<'c> Replay<'c> {
         if let Some((provider, (_, position))) = asserted {
             let message = format!("asserted evidence of provider {provider} counted");
             let at = format!("/{position}");
-            if self.manifest.security.as_ref().is_some_and(|security| !security.dev_permissive) {
+            if !self.manifest.security.as_ref().is_some_and(|security| security.dev_permissive) {
                 found.add(Finding::new(Code::LooserThanClaimed, GATE_EVALS, message.clone()).at(at.clone()));
             }
             if self.expect.min_lane == Some(Lane::Verified) {
@@ -142,7 +143,7 @@ impl<'c> Replay<'c> {
             namespace_id: manifest.namespace_id,
             run_id: manifest.run_id.clone(),
             scenario_id: manifest.scenario_id.clone(),
-            dispatch_targets: self.targets.clone(),
+            dispatch_targets: self.targets.clone().unwrap_or_default(),
             policy_tags: Vec::new(),
         };
         let policy = self.policy(&step.decision.1);
@@ -176,9 +177,7 @@ impl<'c> Replay<'c> {
     fn learn_targets(&mut self, step: &Step, found: &mut Found) {
         for (position, packet) in &step.packets {
             let targets: Vec<_> = packet.receipts.iter().map(|receipt| receipt.target.clone()).collect();
-            if self.targets.is_empty() {
-                self.targets = targets;
-            } else if self.targets != targets {
+            if *self.targets.get_or_insert_with(|| targets.clone()) != targets {
                 let message = format!("packet {} went to other targets than packets before", packet.envelope.packet_id);
                 let finding = Finding::new(Code::PacketsDiffer, PACKETS, message);
                 found.add(finding.at(format!("/{position}/receipts")));
@@ -203,7 +202,7 @@ impl<'c> Replay<'c> {
                     (Policy::DenyAll, answer) => matches!(answer, Refusal::Denied),
                     (Policy::Static(rules), answer) => can_refuse(rules, answer),
                 };
-                if !self.targets.is_empty() || !possible { policy.clone() } else { answer.policy() }
+                if self.targets.is_some() || !possible { policy.clone() } else { answer.policy() }
             }
             _ => answer.policy(),
         }
@@ -213,8 +212,9 @@ impl<'c> Replay<'c> {
         let manifest = self.manifest;
         // Somebody was asked about, or nothing would have been refused.
         let somebody = DispatchTarget::Channel { channel: String::new() };
-        let unseen = self.targets.is_empty() && refusal(&step.decision.1).is_some();
-        let targets = if unseen { vec![somebody] } else { self.targets.clone() };
+        let known = self.targets.clone();
+        let unseen = || if refusal(&step.decision.1).is_some() { vec![somebody] } else { Vec::new() };
+        let targets = known.unwrap_or_else(unseen);
         Head {
             tenant_id: manifest.tenant_id,
             namespace_id: manifest.namespace_id,

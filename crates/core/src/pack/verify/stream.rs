@@ -10,8 +10,11 @@ use crate::canon::{self, Checker, Digest, Form, Hasher, NotCanonical};
 use crate::pack::finding::{Code, Finding};
 use crate::read::{self, Refusal};
 
-/// Bytes read at a time.
+/// Bytes read at a time, once a log has shown to be longer than the first read.
 const CHUNK: usize = 64 * 1024;
+
+/// Bytes of the first read: most logs are small, and room costs time to clear.
+const CHUNK_FIRST: usize = 8 * 1024;
 
 /// How far before the end of the buffer a fault may be one of missing bytes.
 const TOKEN_MAX: usize = 32;
@@ -133,7 +136,7 @@ impl<'a, T: DeserializeOwned + Serialize> Records<'a, T> {
         match self.state {
             State::Complete | State::Broken => return Ok(()),
             State::Start => {
-                self.byte(b"[", "a log is an array")?;
+                self.bracket()?;
                 self.state = State::First;
                 if self.peek_byte()? == Some(b']') {
                     self.at += 1;
@@ -203,6 +206,27 @@ impl<'a, T: DeserializeOwned + Serialize> Records<'a, T> {
         Ok(Some(self.buffer[self.at]))
     }
 
+    /// Passes the opening bracket, or says what stands there instead.
+    fn bracket(&mut self) -> Result<(), ()> {
+        let reason = match self.peek_byte()? {
+            Some(b'[') => {
+                self.at += 1;
+                return Ok(());
+            }
+            Some(b'{' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
+                let message = format!("{}: a log is an array of records", self.path);
+                self.findings.push(Finding::new(Code::Malformed, self.path, message));
+                return Err(());
+            }
+            Some(b' ' | b'\t' | b'\n' | b'\r') => "white space",
+            Some(0xef) => "byte order mark or other text where a value should be",
+            Some(_) => "not JSON",
+            None => "the document is empty",
+        };
+        self.not_canonical(NotCanonical { offset: 0, reason });
+        Err(())
+    }
+
     fn byte(&mut self, wanted: &[u8], reason: &'static str) -> Result<u8, ()> {
         match self.peek_byte()? {
             Some(byte) if wanted.contains(&byte) => {
@@ -227,7 +251,8 @@ impl<'a, T: DeserializeOwned + Serialize> Records<'a, T> {
         }
         // A record larger than the buffer doubles it, so that looking again
         // from its start stays linear.
-        let room = CHUNK.max(self.buffer.len());
+        let first = self.before == 0 && self.buffer.is_empty();
+        let room = if first { CHUNK_FIRST } else { CHUNK.max(self.buffer.len()) };
         let start = self.buffer.len();
         self.buffer.resize(start + room, 0);
         let count = loop {
