@@ -290,26 +290,54 @@ impl<'c> Replay<'c> {
     /// applied; every gate must have had the same.
     fn evidence(&mut self, step: &Step, found: &mut Found) -> Option<BTreeMap<ConditionId, Evidence>> {
         let mut originals: BTreeMap<&ConditionId, EvidenceResult> = BTreeMap::new();
+        let mut ambiguous: BTreeMap<&ConditionId, (EvidenceResult, bool)> = BTreeMap::new();
+        let mut differs = None;
         for (position, record) in &step.gate_evals {
             for (inner, evidence) in record.evidence.iter().enumerate() {
                 let id = &evidence.condition_id;
                 self.learn_lane(record, evidence, *position, found)?;
-                let original = original(evidence);
-                match originals.get(id) {
-                    None => {
-                        originals.insert(id, original);
-                    }
-                    Some(other) if *other == original => {}
-                    Some(_) => {
-                        let message = format!("two gates had different evidence of condition {id}");
-                        let finding = Finding::new(Code::EvidenceSet, GATE_EVALS, message);
-                        found.add(finding.at(format!("/{position}/evidence/{inner}")));
-                        return None;
-                    }
+                let same = if is_ambiguous(evidence) {
+                    let own = self.counts_asserted(record, evidence);
+                    let (known, failed) = ambiguous.entry(id).or_insert_with(|| (evidence.result.clone(), false));
+                    *failed |= own;
+                    *known == evidence.result
+                } else {
+                    let original = original(evidence);
+                    *originals.entry(id).or_insert_with(|| original.clone()) == original
+                };
+                if !same {
+                    differs.get_or_insert((id, *position, inner));
                 }
             }
         }
+        for (id, (result, failed)) in ambiguous {
+            let lowered = EvidenceResult { error: None, ..result.clone() };
+            let result = if failed { result } else { lowered.clone() };
+            let known = originals.entry(id).or_insert(result);
+            let without = EvidenceResult { error: None, ..known.clone() };
+            if without != lowered {
+                differs.get_or_insert((id, step.gate_evals[0].0, 0));
+            }
+        }
+        if let Some((id, position, inner)) = differs {
+            let message = format!("two gates had different evidence of condition {id}");
+            let finding = Finding::new(Code::EvidenceSet, GATE_EVALS, message);
+            found.add(finding.at(format!("/{position}/evidence/{inner}")));
+            return None;
+        }
         Some(originals.into_iter().map(|(id, result)| (id.clone(), Evidence::recorded(result))).collect())
+    }
+
+    /// Whether asserted evidence is known to count here, so that nothing can
+    /// have lowered it.
+    fn counts_asserted(&self, record: &GateEvalRecord, evidence: &EvidenceRecord) -> bool {
+        let condition = self.conditions.get(&evidence.condition_id);
+        let (Some(condition), Some(gate)) = (condition, self.gates.get(record.evaluation.gate_id.as_str())) else {
+            return false;
+        };
+        let strict = [condition.trust, gate.trust].into_iter().flatten().any(|trust| trust.min_lane == Lane::Verified);
+        let lane = self.lanes.get(&condition.query.provider_id);
+        !strict && lane.is_some_and(|(lane, _)| *lane == Lane::Asserted)
     }
 
     /// Asserted evidence shows the least lane of its provider: it counted, or
@@ -544,8 +572,20 @@ fn can_refuse(policy: &StaticPolicy, answer: &Refusal<'_>) -> bool {
     }
 }
 
-/// Whether a gate lowered this record because of its lane.
+/// Whether a gate certainly lowered this record because of its lane: a
+/// provider's own failure leaves nothing of the value.
 fn lowered(evidence: &EvidenceRecord) -> bool {
+    says_lane(evidence) && !is_ambiguous(evidence)
+}
+
+/// Whether a gate lowered this record, or its provider failed in those words:
+/// without a value both look alike.
+fn is_ambiguous(evidence: &EvidenceRecord) -> bool {
+    let EvidenceResult { value, content_type, evidence_hash, .. } = &evidence.result;
+    says_lane(evidence) && value.is_none() && content_type.is_none() && evidence_hash.is_none()
+}
+
+fn says_lane(evidence: &EvidenceRecord) -> bool {
     evidence.result.lane == Lane::Asserted
         && evidence.status == TriState::Unknown
         && evidence.result.error.as_ref().is_some_and(|error| {
