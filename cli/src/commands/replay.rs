@@ -1,9 +1,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use runpack_core::engine::Settings;
+use runpack_core::engine::{Logic, Settings};
 use runpack_core::model::Lane;
-use runpack_core::pack::what_if;
+use runpack_core::pack::{Pack, Report, what_if};
 
 use super::{INPUT_BYTES_MAX, Outcome, ReadArgs, exit_code, read_scenario};
 use crate::out::{self, Paint};
@@ -37,14 +37,22 @@ pub(crate) fn replay(args: &ReplayArgs) -> Outcome {
         None => out::say(&format!("\n{}", out::pack(&paint, &pack, true))),
         Some(path) => {
             let scenario = read_scenario(path, INPUT_BYTES_MAX)?;
-            let lanes = report.settings.as_ref().and_then(|settings| settings.min_lanes.first());
-            let settings = Settings {
-                min_lane: lanes.copied().unwrap_or(Lane::Verified),
-                anchors: pack.manifest.anchor_policy.clone().unwrap_or_default(),
-                ..Settings::default()
-            };
-            out::say(&out::what_if(&paint, &what_if(&pack, &scenario, &settings)));
+            out::say(&out::what_if(&paint, &what_if(&pack, &scenario, &settings(&report, &pack))));
         }
     }
     Ok(exit_code(report.verdict))
+}
+
+/// The settings that explain the run as it was.
+fn settings(report: &Report, pack: &Pack) -> Settings {
+    let mut settings =
+        Settings { anchors: pack.manifest.anchor_policy.clone().unwrap_or_default(), ..Settings::default() };
+    if let Some(shown) = &report.settings {
+        settings.min_lane = shown.min_lanes.first().copied().unwrap_or(Lane::Verified);
+        settings.provider_lanes =
+            shown.stricter_providers.iter().map(|provider| (provider.clone(), Lane::Verified)).collect();
+        settings.logic =
+            if shown.logics.iter().any(|logic| logic == "kleene") { Logic::Kleene } else { Logic::Bochvar };
+    }
+    settings
 }

@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::io::{BufRead, IsTerminal, Read};
+use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -203,17 +203,21 @@ fn human(paint: &Paint, answer: &Answer) -> String {
 fn all_paths(args: &VerifyArgs) -> Result<Vec<String>, String> {
     let mut paths = args.paths.clone();
     if let Some(file) = &args.from_file {
-        let lines: Box<dyn BufRead> = if file.as_os_str() == "-" {
-            Box::new(std::io::BufReader::new(std::io::stdin().lock().take(INPUT_BYTES_MAX)))
-        } else {
-            Box::new(std::io::Cursor::new(read_input(file, INPUT_BYTES_MAX)?))
-        };
-        for line in lines.lines() {
-            let line = line.map_err(|error| format!("cannot read `{}`: {error}", file.display()))?;
-            if !line.is_empty() {
-                paths.push(line);
+        let bytes = if file.as_os_str() == "-" {
+            let mut bytes = Vec::new();
+            let read = std::io::stdin().lock().take(INPUT_BYTES_MAX + 1).read_to_end(&mut bytes);
+            read.map_err(|error| format!("cannot read standard input: {error}"))?;
+            if bytes.len() as u64 > INPUT_BYTES_MAX {
+                return Err(format!(
+                    "standard input has more than {INPUT_BYTES_MAX} bytes of paths; verify them in parts"
+                ));
             }
-        }
+            bytes
+        } else {
+            read_input(file, INPUT_BYTES_MAX)?
+        };
+        let text = String::from_utf8(bytes).map_err(|_| format!("`{}` is not UTF-8", file.display()))?;
+        paths.extend(text.lines().filter(|line| !line.is_empty()).map(str::to_owned));
     }
     let manifest = args.read.manifest.as_deref();
     for root in &args.recursive {
@@ -224,6 +228,9 @@ fn all_paths(args: &VerifyArgs) -> Result<Vec<String>, String> {
 
 fn options(args: &VerifyArgs) -> Result<VerifyOptions, String> {
     let expect = &args.expect;
+    if expect.expect_min_lane.is_some() && args.checks != Depth::Replay {
+        return Err("--expect-min-lane is only seen by deciding again\nhint: leave out --checks".to_owned());
+    }
     let anchors = expect.expect_anchor_policy.as_deref();
     let anchor_policy = anchors.map(|path| read_json::<AnchorPolicy>(path, INPUT_BYTES_MAX)).transpose()?;
     Ok(VerifyOptions {

@@ -3,45 +3,19 @@
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test reads its own data")]
 
-use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+#[allow(dead_code, reason = "only the pack is needed here")]
+#[path = "common/memory.rs"]
+mod memory;
 
+use std::collections::BTreeMap;
+
+use memory::Memory;
 use runpack_core::engine::{Evidence, Policy, Scenario, Settings, decide, record_call, start};
 use runpack_core::model::{
     ConditionId, RunConfig, RunState, ScenarioSpec, Timestamp, ToolMethod, TriggerEvent, TriggerResult,
 };
-use runpack_core::pack::{
-    BuildOptions, Listed, ListedKind, PackReader, PackSink, ReadFault, SecurityContext, Verdict, VerifyOptions, build,
-    verify, verify_draft,
-};
+use runpack_core::pack::{BuildOptions, SecurityContext, Verdict, VerifyOptions, build, verify, verify_draft};
 use runpack_core::read::{self, Unknown};
-
-/// A pack in memory.
-#[derive(Default, Clone)]
-struct Memory(BTreeMap<String, Vec<u8>>);
-
-impl PackSink for Memory {
-    fn put(&mut self, path: &str, content: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-        let mut bytes = Vec::new();
-        content(&mut bytes)?;
-        self.0.insert(path.to_owned(), bytes);
-        Ok(())
-    }
-}
-
-impl PackReader for Memory {
-    fn list(&self) -> Result<Vec<Listed>, ReadFault> {
-        Ok(self.0.keys().map(|path| Listed { path: path.clone(), kind: ListedKind::File }).collect())
-    }
-
-    fn open(&self, path: &str, bytes_max: u64) -> Result<Box<dyn Read + '_>, ReadFault> {
-        let bytes = self.0.get(path).ok_or(ReadFault::NotFound)?;
-        if bytes.len() as u64 > bytes_max {
-            return Err(ReadFault::TooLarge { limit: bytes_max });
-        }
-        Ok(Box::new(bytes.as_slice()))
-    }
-}
 
 const SCENARIO: &str = r#"{"scenario_id":"small","namespace_id":1,"spec_version":"1","default_tenant_id":null,
     "policies":[],"schemas":[],"conditions":[{"condition_id":"c","query":{"provider_id":"time","check_id":"now"},

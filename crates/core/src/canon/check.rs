@@ -77,6 +77,11 @@ impl Checker {
         }
     }
 
+    /// Whether everything passed so far reads the same in both forms.
+    pub(super) fn both(&self) -> bool {
+        self.not_rfc.is_none() && self.not_legacy.is_none()
+    }
+
     /// The form of everything passed so far.
     ///
     /// # Errors

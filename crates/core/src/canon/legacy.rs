@@ -3,7 +3,21 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{CanonError, Digest};
+use super::{CanonError, Checker, Digest, as_declared};
+
+/// The digest of `value`, and the one in the older form where it is another.
+///
+/// # Errors
+/// As [`super::to_vec`].
+pub fn forms<T: Serialize + ?Sized>(value: &T) -> Result<(Digest, Option<Digest>), CanonError> {
+    let bytes = as_declared(value)?;
+    let mut checker = Checker::default();
+    if checker.value(&bytes, 0).is_ok() && checker.both() {
+        return Ok((Digest::of(&bytes), None));
+    }
+    let (digest, older) = (Digest::of_canonical(value)?, legacy_digest(value)?);
+    Ok((digest, (digest != older).then_some(older)))
+}
 
 /// The digest of `value` in the older form: members ordered by the bytes of
 /// their quoted, escaped names, and integers verbatim.
@@ -58,6 +72,23 @@ fn write(value: &Value, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn both_digests_are_given_where_they_differ() {
+        for (text, two) in [
+            (r#"{"a":1,"b":[1.5,"x"]}"#, false),
+            (r#"{"b":1,"a":1}"#, false),
+            (r#"{"a":1,"a ":2}"#, true),
+            ("9007199254740993", true),
+            ("1e300", false),
+        ] {
+            let value: Value = serde_json::from_str(text).unwrap();
+            let (digest, older) = forms(&value).unwrap();
+            assert_eq!(digest, Digest::of_canonical(&value).unwrap(), "{text}");
+            assert_eq!(older.is_some(), two, "{text}");
+            assert_eq!(older.unwrap_or(digest), legacy_digest(&value).unwrap(), "{text}");
+        }
+    }
 
     /// Vectors of the contract, §2.1.
     #[test]

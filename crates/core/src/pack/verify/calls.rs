@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::Found;
 use super::logs::{CALLS, Logs, Placed, SUBMISSIONS, Standing, Step, TRIGGERS, content_finding, fingerprint, identity};
 use super::stream::Records;
-use crate::canon::{Digest, legacy_digest};
+use crate::canon::{Digest, forms};
 use crate::engine::{Scenario, provider_missing, submission_conflict};
 use crate::model::{
     AgentId, CorrelationId, DecisionOutcome, DecisionRecord, NamespaceId, PacketId, PacketPayload, PacketRecord, RunId,
@@ -37,7 +37,7 @@ pub(super) struct Calls<'c> {
     taken: BTreeSet<Digest>,
     submitted: BTreeSet<[u8; 16]>,
     /// The newest answer to a trigger, which a finished run keeps giving.
-    last_answer: Option<Digest>,
+    last_answer: [Option<Digest>; 2],
     packet_ids: Vec<PacketId>,
     status_bytes: u64,
     unknown: BTreeMap<&'static str, u64>,
@@ -102,8 +102,7 @@ struct StandingBody<'a> {
 
 /// Whether `stated` covers `body`, in either canonical form.
 fn covers(stated: &Digest, body: &impl Serialize) -> bool {
-    Digest::of_canonical(body).is_ok_and(|digest| digest == *stated)
-        || legacy_digest(body).is_ok_and(|digest| digest == *stated)
+    forms(body).is_ok_and(|(digest, older)| digest == *stated || older == Some(*stated))
 }
 
 impl<'c> Calls<'c> {
@@ -115,7 +114,7 @@ impl<'c> Calls<'c> {
             answers: BTreeSet::new(),
             taken: BTreeSet::new(),
             submitted: BTreeSet::new(),
-            last_answer: None,
+            last_answer: [None; 2],
             packet_ids: Vec::new(),
             status_bytes: 0,
             unknown: BTreeMap::new(),
@@ -134,10 +133,10 @@ impl<'c> Calls<'c> {
         let decision = &step.decision.1;
         let packets: Vec<_> = step.packets.iter().map(|(_, packet)| packet).collect();
         let answer = AnswerBody { decision, packets: &packets, status: after.status };
-        let digest = Digest::of_canonical(&answer).ok();
+        let (digest, older) = forms(&answer).map_or((None, None), |(digest, older)| (Some(digest), older));
         if matches!(decision.outcome, DecisionOutcome::Start { .. }) {
             // A start is no call. Its answer can still be repeated.
-            self.learn(digest, &packets);
+            self.learn([digest, older], &packets);
             return;
         }
         loop {
@@ -153,9 +152,7 @@ impl<'c> Calls<'c> {
                 break;
             };
             let asked = asked(call, &step.trigger.1.event);
-            let answered = call.error.is_none()
-                && (Some(call.response_hash) == digest
-                    || legacy_digest(&answer).is_ok_and(|older| older == call.response_hash));
+            let answered = call.error.is_none() && [digest, older].contains(&Some(call.response_hash));
             if call.error.is_some() || !(asked || answered) {
                 let before = before(step, after);
                 let Some(call) = logs.calls.take() else { break };
@@ -193,7 +190,7 @@ impl<'c> Calls<'c> {
             }
             break;
         }
-        self.learn(digest, &packets);
+        self.learn([digest, older], &packets);
     }
 
     /// The calls after the last trigger, and the submissions no call brought.
@@ -212,11 +209,9 @@ impl<'c> Calls<'c> {
         }
     }
 
-    fn learn(&mut self, digest: Option<Digest>, packets: &[&PacketRecord]) {
-        if let Some(digest) = digest {
-            self.answers.insert(digest);
-            self.last_answer = Some(digest);
-        }
+    fn learn(&mut self, forms: [Option<Digest>; 2], packets: &[&PacketRecord]) {
+        self.answers.extend(forms.into_iter().flatten());
+        self.last_answer = forms;
         self.packet_ids.extend(packets.iter().map(|packet| packet.envelope.packet_id.clone()));
     }
 
@@ -247,7 +242,7 @@ impl<'c> Calls<'c> {
                 let repeated = if standing.status == RunStatus::Active {
                     self.answers.contains(&call.response_hash)
                 } else {
-                    self.last_answer == Some(call.response_hash)
+                    self.last_answer.contains(&Some(call.response_hash))
                 };
                 if repeated {
                     *self.unknown.entry("request of a repeated call").or_default() += 1;

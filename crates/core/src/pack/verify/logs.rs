@@ -3,7 +3,7 @@
 //!
 //! Logs are in append order, so only what belongs to one trigger is in memory.
 //! What grows with the run are fingerprints: 16 bytes for each trigger id and
-//! submission id, 32 for each answer.
+//! submission id, 32 for each answer, and the ids of packets issued.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -485,7 +485,8 @@ pub(super) fn content_finding(
     if computed.as_ref().is_ok_and(|digest| *digest == stated) {
         return None;
     }
-    if let PacketPayload::Json(value) = payload
+    if computed.is_ok()
+        && let PacketPayload::Json(value) = payload
         && legacy_digest(value).is_ok_and(|digest| digest == stated)
     {
         return None;
