@@ -161,7 +161,7 @@ fn follow(recipe: Recipe, spoilt: &mut Spoilt) -> bool {
         How::HardLink => fs::hard_link(&path, &outside).unwrap(),
         How::Sparse => {
             if let Err(error) = File::create(&path).unwrap().set_len(recipe.bytes.unwrap()) {
-                println!("absent: sparse files of {} bytes: {error}", recipe.bytes.unwrap());
+                inputs::absent(&format!("sparse files of {} bytes ({error}); their refusal", recipe.bytes.unwrap()));
                 return false;
             }
         }
@@ -178,7 +178,7 @@ fn follow(recipe: Recipe, spoilt: &mut Spoilt) -> bool {
 fn made(tool: &mut Command, what: &str) -> bool {
     let made = tool.stderr(Stdio::null()).status().is_ok_and(|status| status.success());
     if !made {
-        println!("absent: {what}; {tool:?} was not tested");
+        inputs::absent(&format!("{what}; {tool:?}"));
     }
     made
 }
@@ -356,6 +356,6 @@ fn the_attacks_are_what_the_script_writes() {
     let script = inputs::testdata("packs/make.py");
     match Command::new("python3").args(["-B".as_ref(), script.as_os_str(), "--check".as_ref()]).output() {
         Ok(said) => assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stdout)),
-        Err(error) => println!("absent: python3 ({error}); the script was not run"),
+        Err(error) => inputs::absent(&format!("python3 ({error}); the script")),
     }
 }

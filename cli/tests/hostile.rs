@@ -109,7 +109,7 @@ fn a_device_is_refused_by_name() {
     let path = spoilt.gone("artifacts/packets.json");
     let made = Command::new("mknod").arg(&path).args(["c", "1", "5"]).stderr(Stdio::null()).status();
     if !made.is_ok_and(|status| status.success()) {
-        println!("absent: the right to make devices; a device in a pack was not tested");
+        inputs::absent("the right to make devices; a device in a pack");
         return;
     }
     spoilt.refused(1, "`artifacts/packets.json` is not an ordinary file: character device");
@@ -164,7 +164,7 @@ fn a_tebibyte_costs_nothing() {
     let spoilt = Spoilt::new();
     let file = File::create(spoilt.pack.join("artifacts/packets.json")).unwrap();
     if file.set_len(1 << 40).is_err() {
-        println!("absent: sparse files of 1 TiB; their refusal was not tested");
+        inputs::absent("sparse files of 1 TiB; their refusal");
         return;
     }
     spoilt.refused(2, "artifacts/packets.json: larger than 16777216 bytes; raise the limit with --max-artifact-bytes");

@@ -89,6 +89,27 @@ impl Head {
         }
     }
 
+    /// The state of a run with this head and nothing logged yet.
+    pub fn empty_state(&self) -> RunState {
+        RunState {
+            tenant_id: self.tenant_id,
+            namespace_id: self.namespace_id,
+            run_id: self.run_id.clone(),
+            scenario_id: self.scenario_id.clone(),
+            spec_hash: self.spec_hash,
+            current_stage_id: self.current_stage_id.clone(),
+            stage_entered_at: self.stage_entered_at,
+            status: self.status,
+            dispatch_targets: self.dispatch_targets.clone(),
+            triggers: Vec::new(),
+            gate_evals: Vec::new(),
+            decisions: Vec::new(),
+            packets: Vec::new(),
+            submissions: Vec::new(),
+            tool_calls: Vec::new(),
+        }
+    }
+
     /// Numbers the next decision and answers it.
     pub(super) fn decision(
         &mut self,

@@ -1,3 +1,6 @@
+#[path = "../../../../testdata/inputs.rs"]
+mod inputs;
+
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -375,7 +378,7 @@ impl Drop for Tmpfs {
 fn a_full_disk_is_an_error_and_leaves_nothing() {
     let temp = tempfile::tempdir().unwrap();
     let Some(disk) = Tmpfs::mount(temp.path().join("disk"), "64k") else {
-        eprintln!("skipped: mounting a tmpfs is not permitted");
+        inputs::absent("mounting a tmpfs is not permitted; a full disk");
         return;
     };
     let mut staged = StagedPack::create(&disk.0.join("pack"), MANIFEST, Replace::No).unwrap();
@@ -399,7 +402,7 @@ fn a_half_removed_pack_has_no_manifest() {
     let hidden = temp.path().join(&names(temp.path())[0]);
     let mounts = directories.map(|directory| Tmpfs::mount(hidden.join("pack").join(directory), "64k"));
     if mounts.iter().any(Option::is_none) {
-        eprintln!("skipped: mounting a tmpfs is not permitted");
+        inputs::absent("mounting a tmpfs is not permitted; a full disk");
         return;
     }
     drop(staged);
@@ -479,7 +482,7 @@ fn reads_nothing_from_a_hostile_pack() {
     if mknodat(CWD, pack.join("device"), FileType::CharacterDevice, Mode::RUSR, makedev(1, 5)).is_ok() {
         entries.push(("device", "not an ordinary file: character device"));
     } else {
-        eprintln!("skipped: device nodes need root");
+        inputs::absent("device nodes need root; a device");
     }
     let reader = DirectoryReader::open(&pack).unwrap();
     assert_eq!(reader.list().unwrap().len(), pack.read_dir().unwrap().count() - 1);

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use runpack_core::engine::{Entry, Head};
 use runpack_core::model::{
     DecisionId, DecisionRecord, GateEvalRecord, PacketId, PacketRecord, RunState, SubmissionId, SubmissionRecord,
-    ToolCallRecord, TriggerId, TriggerRecord,
+    TriggerId,
 };
 
 use super::{RunKey, WriteError};
@@ -16,15 +16,10 @@ pub struct MemoryRuns {
     runs: Mutex<BTreeMap<RunKey, Stored>>,
 }
 
+/// A run, and where in its logs things are.
 #[derive(Debug)]
 struct Stored {
-    head: Head,
-    triggers: Vec<TriggerRecord>,
-    gate_evals: Vec<GateEvalRecord>,
-    decisions: Vec<DecisionRecord>,
-    packets: Vec<PacketRecord>,
-    submissions: Vec<SubmissionRecord>,
-    tool_calls: Vec<ToolCallRecord>,
+    state: RunState,
     decided: BTreeMap<TriggerId, usize>,
     evaluated: BTreeMap<TriggerId, Range<usize>>,
     issued: BTreeMap<DecisionId, Range<usize>>,
@@ -42,8 +37,8 @@ impl MemoryRuns {
         if runs.contains_key(&key) {
             return Err(WriteError::Exists(key.run_id));
         }
-        let mut stored = Stored::new(head);
-        entries.into_iter().for_each(|entry| stored.push(entry));
+        let mut stored = Stored::new(&head);
+        stored.append(head, entries);
         runs.insert(key, stored);
         Ok(())
     }
@@ -57,55 +52,55 @@ impl MemoryRuns {
         let key = key_of(&head);
         let mut runs = self.lock();
         let Some(stored) = runs.get_mut(&key) else { return Err(WriteError::NotFound(key.run_id)) };
-        let found = stored.head.counts.total();
+        let found = Head::of(&stored.state).counts.total();
         if found != expected {
             return Err(WriteError::Conflict { expected, found });
         }
-        entries.into_iter().for_each(|entry| stored.push(entry));
-        stored.head = head;
+        stored.append(head, entries);
         Ok(())
     }
 
     /// The run's head.
     pub fn head(&self, key: &RunKey) -> Option<Head> {
-        self.read(key, |stored| stored.head.clone())
+        self.read(key, |stored| Head::of(&stored.state))
     }
 
     /// The decision on a trigger.
     pub fn decision(&self, key: &RunKey, trigger: &TriggerId) -> Option<DecisionRecord> {
-        self.read(key, |stored| stored.decided.get(trigger).map(|&index| stored.decisions[index].clone()))?
+        self.read(key, |stored| stored.decided.get(trigger).map(|&index| stored.state.decisions[index].clone()))?
     }
 
     /// The newest decision.
     pub fn last_decision(&self, key: &RunKey) -> Option<DecisionRecord> {
-        self.read(key, |stored| stored.decisions.last().cloned())?
+        self.read(key, |stored| stored.state.decisions.last().cloned())?
     }
 
     /// The gate evaluations made for a trigger.
     pub fn gate_evals(&self, key: &RunKey, trigger: &TriggerId) -> Vec<GateEvalRecord> {
-        let found = self.read(key, |stored| slice(&stored.gate_evals, stored.evaluated.get(trigger)));
+        let found = self.read(key, |stored| slice(&stored.state.gate_evals, stored.evaluated.get(trigger)));
         found.unwrap_or_default()
     }
 
     /// The packets issued under a decision.
     pub fn packets(&self, key: &RunKey, decision: &DecisionId) -> Vec<PacketRecord> {
-        self.read(key, |stored| slice(&stored.packets, stored.issued.get(decision))).unwrap_or_default()
+        self.read(key, |stored| slice(&stored.state.packets, stored.issued.get(decision))).unwrap_or_default()
     }
 
     /// The ids of all packets, in the order issued, repeats included.
     pub fn packet_ids(&self, key: &RunKey) -> Vec<PacketId> {
-        let ids = |stored: &Stored| stored.packets.iter().map(|packet| packet.envelope.packet_id.clone()).collect();
+        let ids =
+            |stored: &Stored| stored.state.packets.iter().map(|packet| packet.envelope.packet_id.clone()).collect();
         self.read(key, ids).unwrap_or_default()
     }
 
     /// The submission of that id.
     pub fn submission(&self, key: &RunKey, id: &SubmissionId) -> Option<SubmissionRecord> {
-        self.read(key, |stored| stored.submitted.get(id).map(|&index| stored.submissions[index].clone()))?
+        self.read(key, |stored| stored.submitted.get(id).map(|&index| stored.state.submissions[index].clone()))?
     }
 
     /// Everything about a run.
     pub fn state(&self, key: &RunKey) -> Option<RunState> {
-        self.read(key, Stored::state)
+        self.read(key, |stored| stored.state.clone())
     }
 
     fn read<T>(&self, key: &RunKey, pick: impl FnOnce(&Stored) -> T) -> Option<T> {
@@ -128,15 +123,9 @@ fn slice<T: Clone>(log: &[T], range: Option<&Range<usize>>) -> Vec<T> {
 }
 
 impl Stored {
-    fn new(head: Head) -> Self {
+    fn new(head: &Head) -> Self {
         Self {
-            head,
-            triggers: Vec::new(),
-            gate_evals: Vec::new(),
-            decisions: Vec::new(),
-            packets: Vec::new(),
-            submissions: Vec::new(),
-            tool_calls: Vec::new(),
+            state: head.empty_state(),
             decided: BTreeMap::new(),
             evaluated: BTreeMap::new(),
             issued: BTreeMap::new(),
@@ -144,47 +133,36 @@ impl Stored {
         }
     }
 
-    fn push(&mut self, entry: Entry) {
-        match entry {
-            Entry::Trigger(record) => self.triggers.push(record),
-            Entry::GateEval(record) => {
-                extend(&mut self.evaluated, record.trigger_id.clone(), self.gate_evals.len());
-                self.gate_evals.push(record);
-            }
-            Entry::Decision(record) => {
-                self.decided.insert(record.trigger_id.clone(), self.decisions.len());
-                self.decisions.push(record);
-            }
-            Entry::Packet(record) => {
-                extend(&mut self.issued, record.decision_id.clone(), self.packets.len());
-                self.packets.push(record);
-            }
-            Entry::Submission(record) => {
-                self.submitted.insert(record.submission_id.clone(), self.submissions.len());
-                self.submissions.push(record);
-            }
-            Entry::ToolCall(record) => self.tool_calls.push(record),
-        }
+    /// Logs `entries`, after which the run stands as `head` says.
+    fn append(&mut self, head: Head, entries: Vec<Entry>) {
+        entries.into_iter().for_each(|entry| self.push(entry));
+        self.state.current_stage_id = head.current_stage_id;
+        self.state.stage_entered_at = head.stage_entered_at;
+        self.state.status = head.status;
+        debug_assert_eq!(Head::of(&self.state).counts, head.counts, "the head counts what was logged");
     }
 
-    fn state(&self) -> RunState {
-        let head = &self.head;
-        RunState {
-            tenant_id: head.tenant_id,
-            namespace_id: head.namespace_id,
-            run_id: head.run_id.clone(),
-            scenario_id: head.scenario_id.clone(),
-            spec_hash: head.spec_hash,
-            current_stage_id: head.current_stage_id.clone(),
-            stage_entered_at: head.stage_entered_at,
-            status: head.status,
-            dispatch_targets: head.dispatch_targets.clone(),
-            triggers: self.triggers.clone(),
-            gate_evals: self.gate_evals.clone(),
-            decisions: self.decisions.clone(),
-            packets: self.packets.clone(),
-            submissions: self.submissions.clone(),
-            tool_calls: self.tool_calls.clone(),
+    fn push(&mut self, entry: Entry) {
+        let state = &mut self.state;
+        match entry {
+            Entry::Trigger(record) => state.triggers.push(record),
+            Entry::GateEval(record) => {
+                extend(&mut self.evaluated, record.trigger_id.clone(), state.gate_evals.len());
+                state.gate_evals.push(record);
+            }
+            Entry::Decision(record) => {
+                self.decided.insert(record.trigger_id.clone(), state.decisions.len());
+                state.decisions.push(record);
+            }
+            Entry::Packet(record) => {
+                extend(&mut self.issued, record.decision_id.clone(), state.packets.len());
+                state.packets.push(record);
+            }
+            Entry::Submission(record) => {
+                self.submitted.insert(record.submission_id.clone(), state.submissions.len());
+                state.submissions.push(record);
+            }
+            Entry::ToolCall(record) => state.tool_calls.push(record),
         }
     }
 }
