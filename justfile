@@ -25,6 +25,7 @@ bench:
 demo:
     cargo run --locked --bin runpackd -- demo
 
-# What takes too long for every change: more rounds of kill -9 on a release build
+# What takes too long for every change: kill -9 in 200 exports on a release build, 10,000 honest packs
 nightly:
     RUNPACK_KILL_ROUNDS=200 cargo test --locked --release -p runpack-daemon --test kill -- --nocapture
+    RUNPACK_DEEP=1 cargo test --locked -p runpack-core --test honest -- --nocapture
