@@ -10,11 +10,11 @@ use crate::canon::{self, Checker, Digest, Form, Hasher, NotCanonical};
 use crate::pack::finding::{Code, Finding};
 use crate::read::{self, Refusal};
 
-/// Bytes read at a time, once a log has shown to be longer than the first read.
-const CHUNK: usize = 64 * 1024;
-
 /// Bytes of the first read: most logs are small, and room costs time to clear.
 const CHUNK_FIRST: usize = 8 * 1024;
+
+/// Bytes read at a time, once a log has shown to be long.
+const CHUNK: usize = 64 * 1024;
 
 /// How far before the end of the buffer a fault may be one of missing bytes.
 const TOKEN_MAX: usize = 32;
@@ -28,6 +28,8 @@ pub(super) struct Records<'a, T> {
     hasher: Hasher,
     checker: Checker,
     buffer: Vec<u8>,
+    /// Bytes to read at a time.
+    chunk: usize,
     /// The unread part of `buffer`.
     at: usize,
     /// Bytes of the document before `buffer`.
@@ -61,6 +63,7 @@ impl<'a, T: DeserializeOwned + Serialize> Records<'a, T> {
             hasher: Hasher::default(),
             checker: Checker::default(),
             buffer: Vec::new(),
+            chunk: CHUNK_FIRST,
             at: 0,
             before: 0,
             state,
@@ -251,8 +254,7 @@ impl<'a, T: DeserializeOwned + Serialize> Records<'a, T> {
         }
         // A record larger than the buffer doubles it, so that looking again
         // from its start stays linear.
-        let first = self.before == 0 && self.buffer.is_empty();
-        let room = if first { CHUNK_FIRST } else { CHUNK.max(self.buffer.len()) };
+        let room = self.chunk.max(self.buffer.len());
         let start = self.buffer.len();
         self.buffer.resize(start + room, 0);
         let count = loop {
@@ -265,6 +267,9 @@ impl<'a, T: DeserializeOwned + Serialize> Records<'a, T> {
             Ok(count) => {
                 self.buffer.truncate(start + count);
                 self.hasher.update(&self.buffer[start..]);
+                if count == room {
+                    self.chunk = (2 * self.chunk).min(CHUNK);
+                }
                 Ok(count)
             }
             Err(error) => {
