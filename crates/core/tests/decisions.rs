@@ -526,23 +526,7 @@ impl<'a> Run<'a> {
         let opening = engine::start(&scenario, &config, at, case.start.issue_entry_packets, &policy)
             .map_err(|error| error.to_string())?;
         let head = &opening.head;
-        let log = RunState {
-            tenant_id: head.tenant_id,
-            namespace_id: head.namespace_id,
-            run_id: head.run_id.clone(),
-            scenario_id: head.scenario_id.clone(),
-            spec_hash: head.spec_hash,
-            current_stage_id: head.current_stage_id.clone(),
-            stage_entered_at: head.stage_entered_at,
-            status: head.status,
-            dispatch_targets: head.dispatch_targets.clone(),
-            triggers: Vec::new(),
-            gate_evals: Vec::new(),
-            decisions: Vec::new(),
-            packets: Vec::new(),
-            submissions: Vec::new(),
-            tool_calls: Vec::new(),
-        };
+        let log = head.empty_state();
         let mut run = Self { case, scenario, settings, policy, log };
         run.append(&opening.head, opening.entries)?;
         Ok(run)

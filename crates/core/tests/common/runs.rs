@@ -105,7 +105,7 @@ fn played(
     play: impl FnOnce(&mut Run<'_>),
 ) -> Option<Case> {
     let opening = start(&scenario, &config, started_at, opened, &policy).ok()?;
-    let state = begin(&config, &opening.head);
+    let state = opening.head.empty_state();
     let (scenario_of, settings_of, policy_of) = (&scenario, &settings, &policy);
     let mut run = Run {
         random,
@@ -125,26 +125,6 @@ fn played(
     state.status = head.status;
     let options = options(random, &settings);
     Some(Case { scenario, config, settings, policy, started_at, opened, state, options, undecided, calls })
-}
-
-fn begin(config: &RunConfig, head: &Head) -> RunState {
-    RunState {
-        tenant_id: head.tenant_id,
-        namespace_id: head.namespace_id,
-        run_id: head.run_id.clone(),
-        scenario_id: head.scenario_id.clone(),
-        spec_hash: head.spec_hash,
-        current_stage_id: head.current_stage_id.clone(),
-        stage_entered_at: head.stage_entered_at,
-        status: head.status,
-        dispatch_targets: config.dispatch_targets.clone(),
-        triggers: Vec::new(),
-        gate_evals: Vec::new(),
-        decisions: Vec::new(),
-        packets: Vec::new(),
-        submissions: Vec::new(),
-        tool_calls: Vec::new(),
-    }
 }
 
 fn config(random: &mut Random, scenario: &Scenario) -> RunConfig {

@@ -1,31 +1,13 @@
 //! Random scenarios that make sense.
 
 use runpack_core::engine::Scenario;
+use runpack_core::model::Comparator;
 use runpack_core::read::{self, Unknown};
 use serde_json::{Value, json};
 
 use super::random::Random;
 
 pub(crate) const PROVIDERS: [&str; 5] = ["time", "env", "json", "http", "ci"];
-
-const COMPARATORS: [&str; 16] = [
-    "equals",
-    "not_equals",
-    "greater_than",
-    "greater_than_or_equal",
-    "less_than",
-    "less_than_or_equal",
-    "lex_greater_than",
-    "lex_greater_than_or_equal",
-    "lex_less_than",
-    "lex_less_than_or_equal",
-    "contains",
-    "in_set",
-    "deep_equals",
-    "deep_not_equals",
-    "exists",
-    "not_exists",
-];
 
 /// Levels below the root of a requirement.
 const DEPTH_MAX: usize = 32;
@@ -55,7 +37,7 @@ fn trust(random: &mut Random, chance: usize, of: &mut Value) {
 }
 
 fn condition(random: &mut Random, index: usize) -> Value {
-    let comparator = *random.pick(&COMPARATORS);
+    let comparator = random.pick(Comparator::ALL).as_str();
     let provider = *random.pick(&PROVIDERS);
     let time = provider == "time";
     let expected = if random.percent(6) {

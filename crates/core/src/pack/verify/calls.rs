@@ -30,7 +30,6 @@ const STATUS_BYTES_MAX: u64 = 1 << 30;
 pub(super) struct Calls<'c> {
     manifest: &'c Manifest,
     scenario: &'c Scenario,
-    count: usize,
     /// Answers given before, by which repeats are known.
     answers: BTreeSet<Digest>,
     /// Answers to submissions given before.
@@ -110,7 +109,6 @@ impl<'c> Calls<'c> {
         Self {
             manifest,
             scenario,
-            count: 0,
             answers: BTreeSet::new(),
             taken: BTreeSet::new(),
             submitted: BTreeSet::new(),
@@ -160,7 +158,7 @@ impl<'c> Calls<'c> {
                 continue;
             }
             let Some((position, call)) = logs.calls.take() else { break };
-            self.number(position, &call, found);
+            Self::number(position, &call, found);
             let at = |member: &str| format!("/{position}/{member}");
             let event = &step.trigger.1.event;
             if !asked {
@@ -223,7 +221,7 @@ impl<'c> Calls<'c> {
         standing: &Standing,
         found: &mut Found,
     ) {
-        self.number(position, &call, found);
+        Self::number(position, &call, found);
         let at = |member: &str| format!("/{position}/{member}");
         if let Some(error) = &call.error {
             if !covers(&call.response_hash, error) {
@@ -382,9 +380,8 @@ impl<'c> Calls<'c> {
         }
     }
 
-    fn number(&mut self, position: usize, call: &ToolCallRecord, found: &mut Found) {
-        self.count = position + 1;
-        let expected = format!("call-{}", self.count);
+    fn number(position: usize, call: &ToolCallRecord, found: &mut Found) {
+        let expected = format!("call-{}", position + 1);
         if call.call_id.as_str() != expected {
             let message = format!("{CALLS}/{position}/call_id is {}, expected {expected}", call.call_id);
             let finding = Finding::new(Code::SequenceBroken, CALLS, message);
