@@ -54,6 +54,9 @@ impl fmt::Display for Summary {
     }
 }
 
+/// Packs a worker takes at a time, at most.
+const AT_ONCE_MAX: usize = 16;
+
 /// How to tell how far it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Progress {
@@ -80,17 +83,23 @@ pub(crate) fn run(
     // A second handler cannot be set; tests of this crate never get here twice.
     let _ = ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed));
     let next = AtomicUsize::new(0);
-    let (sender, answers) = mpsc::sync_channel(workers.max(1) * 4);
+    let workers = workers.clamp(1, jobs.len().max(1));
+    // Many packs are mostly small ones: handing them over one by one would
+    // cost as much as verifying them.
+    let at_once = (jobs.len() / (16 * workers)).clamp(1, AT_ONCE_MAX);
+    let (sender, answers) = mpsc::sync_channel(workers * 4);
     let bar = (progress == Progress::Bar).then(|| bar(jobs.len() as u64));
     let mut summary = Summary::default();
     std::thread::scope(|scope| {
-        for _ in 0..workers.clamp(1, jobs.len().max(1)) {
+        for _ in 0..workers {
             let (sender, next) = (sender.clone(), &next);
             scope.spawn(move || {
                 while !STOP.load(Ordering::Relaxed) {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(job) = jobs.get(index) else { break };
-                    if sender.send((index, answer(job, read))).is_err() {
+                    let start = next.fetch_add(at_once, Ordering::Relaxed);
+                    let Some(mine) = jobs.get(start..jobs.len().min(start + at_once)) else { break };
+                    let begun = mine.iter().take_while(|_| !STOP.load(Ordering::Relaxed));
+                    let answers: Vec<_> = begun.map(|job| answer(job, read)).collect();
+                    if answers.is_empty() || sender.send((start, answers)).is_err() {
                         break;
                     }
                 }
@@ -99,6 +108,7 @@ pub(crate) fn run(
         drop(sender);
         let mut waiting = BTreeMap::new();
         let (mut due, mut done) = (0, 0);
+        let answers = answers.into_iter().flat_map(|(start, answers)| (start..).zip(answers));
         for (index, answer) in answers {
             done += 1;
             if let Some(bar) = &bar {

@@ -470,7 +470,7 @@ fn anchors(table: &Anchors) -> Result<AnchorPolicy, ConfigError> {
         providers.push(ProviderAnchorPolicy {
             provider_id: ProviderId::from(id),
             requirement: AnchorRequirement {
-                anchor_type: entry.anchor_type.clone(),
+                anchor_type: entry.anchor_type.as_str().into(),
                 required_fields: fields.into_iter().map(str::to_owned).collect(),
             },
         });

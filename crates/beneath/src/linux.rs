@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
@@ -14,14 +15,19 @@ use crate::{BEHIND_A_LINK, DIRECTORY, Fault, Found, FoundKind, Links, SYMBOLIC_L
 
 /// Names the file without opening it: no driver runs, no pipe waits.
 const LOOK: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// A directory to open files in.
+const ENTER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 const READ: OFlags =
     OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 const LIST: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 #[derive(Debug)]
 pub(crate) struct Inner {
-    directory: OwnedFd,
+    directory: Arc<OwnedFd>,
     resolve: Resolve,
+    /// The directory of the file opened last. Most files of a pack lie in one,
+    /// and need not be looked for from the root each time.
+    parent: Mutex<Option<(PathBuf, Arc<OwnedFd>)>>,
 }
 
 /// How a path beneath the directory is opened.
@@ -38,11 +44,12 @@ impl Inner {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(path, flags, Mode::empty())?;
-        let resolve = match open_kernel(directory.as_fd(), Path::new("."), LOOK) {
+        static KERNEL: OnceLock<Resolve> = OnceLock::new();
+        let resolve = *KERNEL.get_or_init(|| match open_kernel(directory.as_fd(), Path::new("."), LOOK) {
             Err(Errno::NOSYS | Errno::PERM) => Resolve::Stepwise,
             _ => Resolve::Kernel,
-        };
-        Ok(Self { directory, resolve })
+        });
+        Ok(Self { directory: Arc::new(directory), resolve, parent: Mutex::new(None) })
     }
 
     #[cfg(test)]
@@ -56,12 +63,33 @@ impl Inner {
     /// file through `/proc/self/fd` would save the second look but needs
     /// `/proc`, and a magic link.
     pub(crate) fn file(&self, relative: &str, links: Links) -> Result<(File, u64), Fault> {
-        let relative = Path::new(relative);
-        let seen = self.open_beneath(relative, LOOK)?;
-        size_of_file(seen.as_fd(), links)?;
-        let opened = self.open_beneath(relative, READ)?;
-        let size = size_of_file(opened.as_fd(), links)?;
+        let (directory, name) = relative.rsplit_once('/').unwrap_or((".", relative));
+        let directory = self.parent(Path::new(directory))?;
+        // One component, and not a link: there is nothing to be led astray by.
+        let seen = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(fault)?;
+        ordinary(&seen, links)?;
+        let opened = rustix::fs::openat(&directory, name, READ, Mode::empty()).map_err(fault)?;
+        let size = ordinary(&rustix::fs::fstat(&opened).map_err(io::Error::from)?, links)?;
         Ok((File::from(opened), size))
+    }
+
+    fn parent(&self, path: &Path) -> Result<Arc<OwnedFd>, Fault> {
+        if path == Path::new(".") {
+            return Ok(Arc::clone(&self.directory));
+        }
+        let mut parent = self.parent.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*parent {
+            Some((known, directory)) if known == path => Ok(Arc::clone(directory)),
+            _ => {
+                let entered = self.open_beneath(path, ENTER).map_err(|fault| match fault {
+                    Fault::NotAFile(_) => Fault::NotAFile(BEHIND_A_LINK),
+                    fault => fault,
+                });
+                let directory = Arc::new(entered?);
+                *parent = Some((path.to_owned(), Arc::clone(&directory)));
+                Ok(directory)
+            }
+        }
     }
 
     pub(crate) fn walk(&self, limits: &WalkLimits) -> Result<Vec<Found>, Fault> {
@@ -149,7 +177,7 @@ fn open_stepwise(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<Own
     while let Some(component) = components.next() {
         let here = at.as_ref().map_or(root, AsFd::as_fd);
         let last = components.peek().is_none();
-        let flags = if last { flags } else { step };
+        let flags = if last { flags | OFlags::NOFOLLOW } else { step };
         match rustix::fs::openat(here, component.as_os_str(), flags, Mode::empty()) {
             Ok(opened) => at = Some(opened),
             Err(Errno::NOTDIR) if is_link(here, component.as_os_str()) => {
@@ -166,9 +194,9 @@ fn is_link(directory: BorrowedFd<'_>, name: &OsStr) -> bool {
         .is_ok_and(|stat| file_type(&stat) == FileType::Symlink)
 }
 
-fn size_of_file(opened: BorrowedFd<'_>, links: Links) -> Result<u64, Fault> {
-    let stat = rustix::fs::fstat(opened).map_err(io::Error::from)?;
-    let kind = file_type(&stat);
+/// The size of an ordinary file.
+fn ordinary(stat: &Stat, links: Links) -> Result<u64, Fault> {
+    let kind = file_type(stat);
     if kind != FileType::RegularFile {
         return Err(Fault::NotAFile(kind_name(kind)));
     }

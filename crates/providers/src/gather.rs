@@ -141,7 +141,7 @@ pub(crate) mod tests {
     pub(crate) fn message(result: &EvidenceResult) -> String {
         let error = result.error.as_ref().unwrap();
         assert_eq!((error.code.as_str(), &error.details, &result.value), ("provider_error", &None, &None));
-        error.message.clone()
+        error.message.to_string()
     }
 
     /// Waits as long as its params say, then answers how often it was asked.

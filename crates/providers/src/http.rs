@@ -132,7 +132,7 @@ impl HttpProvider {
         };
         Ok(EvidenceResult {
             evidence_anchor: query::anchor("url", url.as_str()),
-            evidence_ref: Some(EvidenceRef { uri: url.into() }),
+            evidence_ref: Some(EvidenceRef { uri: url.as_str().into() }),
             ..query::found(value, "application/json")
         })
     }

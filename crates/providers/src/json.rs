@@ -214,7 +214,7 @@ impl Files {
         let anchor = anchor.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
         let result = EvidenceResult {
             evidence_anchor: query::anchor("file_path_rooted", anchor),
-            evidence_ref: Some(EvidenceRef { uri: format!("dg+file://{}/{}", self.root_id, asked.relative) }),
+            evidence_ref: Some(EvidenceRef { uri: format!("dg+file://{}/{}", self.root_id, asked.relative).into() }),
             ..EvidenceResult::empty(Lane::Verified)
         };
         let Some((text, path)) = &asked.jsonpath else {
@@ -290,7 +290,7 @@ impl Files {
 fn with(result: EvidenceResult, value: Value, asked: &Asked) -> EvidenceResult {
     EvidenceResult {
         value: Some(EvidenceValue::Json(value)),
-        content_type: Some(asked.content_type().to_owned()),
+        content_type: Some(asked.content_type().into()),
         ..result
     }
 }

@@ -30,14 +30,14 @@ pub(crate) fn no_params(query: &EvidenceQuery) -> Result<(), BadQuery> {
     }
 }
 
-pub(crate) fn anchor(anchor_type: &str, anchor_value: impl Into<String>) -> Option<EvidenceAnchor> {
-    Some(EvidenceAnchor { anchor_type: anchor_type.to_owned(), anchor_value: anchor_value.into() })
+pub(crate) fn anchor(anchor_type: &str, anchor_value: impl AsRef<str>) -> Option<EvidenceAnchor> {
+    Some(EvidenceAnchor { anchor_type: anchor_type.into(), anchor_value: anchor_value.as_ref().into() })
 }
 
 pub(crate) fn found(value: Value, content_type: &str) -> EvidenceResult {
     EvidenceResult {
         value: Some(EvidenceValue::Json(value)),
-        content_type: Some(content_type.to_owned()),
+        content_type: Some(content_type.into()),
         ..EvidenceResult::empty(Lane::Verified)
     }
 }

@@ -66,9 +66,19 @@ impl Checker {
     /// The first fault. At the end of `bytes` it may only mean that more of the
     /// document is needed.
     pub fn value(&mut self, bytes: &[u8], depth: usize) -> Result<usize, NotCanonical> {
-        let mut walk =
-            Walk { bytes, at: 0, depth, base: self.base, not_rfc: self.not_rfc, not_legacy: self.not_legacy };
-        walk.value()?;
+        let (not_rfc, not_legacy) = (self.not_rfc, self.not_legacy);
+        let mut walk = Walk { bytes, at: 0, depth, base: self.base, not_rfc, not_legacy, fault: None };
+        let outcome = walk.value();
+        // Where everything else is canonical, they are in strings.
+        // No early end: the loop is done many bytes at a time.
+        let control = |bytes: &[u8]| bytes.iter().fold(false, |found, byte| found | (*byte < 0x20));
+        if control(&bytes[..walk.at]) {
+            let at = bytes.iter().position(|byte| *byte < 0x20).unwrap_or_default();
+            return Err(NotCanonical { offset: self.base + at, reason: "control character in a string" });
+        }
+        if outcome.is_err() {
+            return Err(walk.fault.unwrap_or(NotCanonical { offset: self.base, reason: "not JSON" }));
+        }
         let end = walk.at;
         (self.not_rfc, self.not_legacy) = (walk.not_rfc, walk.not_legacy);
         match std::str::from_utf8(&bytes[..end]) {
@@ -104,18 +114,30 @@ struct Walk<'a> {
     base: usize,
     not_rfc: Option<usize>,
     not_legacy: Option<usize>,
+    fault: Option<NotCanonical>,
 }
 
+/// The fault is kept in the [`Walk`]: a small answer is a fast one.
+struct Stop;
+
 impl<'a> Walk<'a> {
-    fn refuse(&self, reason: &'static str) -> NotCanonical {
-        NotCanonical { offset: self.base + self.at, reason }
+    #[cold]
+    fn refuse(&mut self, reason: &'static str) -> Stop {
+        self.refuse_at(self.at, reason)
     }
 
+    #[cold]
+    fn refuse_at(&mut self, at: usize, reason: &'static str) -> Stop {
+        self.fault = Some(NotCanonical { offset: self.base + at, reason });
+        Stop
+    }
+
+    #[inline]
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
 
-    fn expect(&mut self, byte: u8, reason: &'static str) -> Result<(), NotCanonical> {
+    fn expect(&mut self, byte: u8, reason: &'static str) -> Result<(), Stop> {
         if self.peek() != Some(byte) {
             return Err(self.refuse(reason));
         }
@@ -123,11 +145,21 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn value(&mut self) -> Result<(), NotCanonical> {
+    fn value(&mut self) -> Result<(), Stop> {
         match self.peek() {
-            Some(b'{') => self.nested(Self::object),
-            Some(b'[') => self.nested(Self::array),
-            Some(b'"') => self.string().map(drop),
+            Some(b'{') => {
+                self.enter()?;
+                self.object()?;
+                self.depth -= 1;
+                Ok(())
+            }
+            Some(b'[') => {
+                self.enter()?;
+                self.array()?;
+                self.depth -= 1;
+                Ok(())
+            }
+            Some(b'"') => self.string().map(|_| ()),
             Some(b'-' | b'0'..=b'9') => self.number(),
             Some(b't') => self.literal(b"true"),
             Some(b'f') => self.literal(b"false"),
@@ -139,18 +171,17 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn nested(&mut self, inside: fn(&mut Self) -> Result<(), NotCanonical>) -> Result<(), NotCanonical> {
+    #[inline]
+    fn enter(&mut self) -> Result<(), Stop> {
         if self.depth == DOCUMENT_DEPTH_MAX {
             return Err(self.refuse("more than 127 levels"));
         }
         self.depth += 1;
         self.at += 1;
-        inside(self)?;
-        self.depth -= 1;
         Ok(())
     }
 
-    fn array(&mut self) -> Result<(), NotCanonical> {
+    fn array(&mut self) -> Result<(), Stop> {
         if self.peek() == Some(b']') {
             self.at += 1;
             return Ok(());
@@ -168,7 +199,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn object(&mut self) -> Result<(), NotCanonical> {
+    fn object(&mut self) -> Result<(), Stop> {
         if self.peek() == Some(b'}') {
             self.at += 1;
             return Ok(());
@@ -180,7 +211,9 @@ impl<'a> Walk<'a> {
                 return Err(self.refuse("expected a member name"));
             }
             let name = self.string()?;
-            if let Some(previous) = previous {
+            if let Some(previous) = previous
+                && !plainly_before(previous, name)
+            {
                 self.order(previous, name, start)?;
             }
             previous = Some(name);
@@ -198,35 +231,42 @@ impl<'a> Walk<'a> {
     }
 
     /// Checks two neighbouring names, given between their quotes and escaped.
-    fn order(&mut self, left: &[u8], right: &[u8], start: usize) -> Result<(), NotCanonical> {
+    fn order(&mut self, left: &[u8], right: &[u8], start: usize) -> Result<(), Stop> {
         let length = left.len().min(right.len());
         let differ = left.iter().zip(right).position(|(l, r)| l != r).unwrap_or(length);
         if differ == left.len() && differ == right.len() {
-            return Err(NotCanonical { offset: self.base + start, reason: "duplicate member" });
+            return Err(self.refuse_at(start, "duplicate member"));
         }
         // The closing quote takes part in the older order.
         let quoted = |name: &[u8]| name.get(differ).copied().unwrap_or(b'"');
         if quoted(left) > quoted(right) {
             self.not_legacy.get_or_insert(self.base + start);
         }
-        // Plain names below U+E000 order alike as UTF-8 and as UTF-16.
-        let plain = |name: &[u8]| !name.iter().any(|&byte| byte == b'\\' || byte >= 0xee);
-        let in_order =
-            if plain(left) && plain(right) { left < right } else { utf16_cmp(left, right) == Ordering::Less };
-        if !in_order {
+        if utf16_cmp(left, right) != Ordering::Less {
             self.not_rfc.get_or_insert(self.base + start);
         }
         if self.not_rfc.is_some() && self.not_legacy.is_some() {
-            return Err(NotCanonical { offset: self.base + start, reason: "member names out of order" });
+            return Err(self.refuse_at(start, "member names out of order"));
         }
         Ok(())
     }
 
-    /// Passes a string and answers what stands between its quotes.
-    fn string(&mut self) -> Result<&'a [u8], NotCanonical> {
+    /// Passes a string and answers what stands between its quotes. Control
+    /// characters are looked for at the end, in everything that was passed.
+    #[inline]
+    fn string(&mut self) -> Result<&'a [u8], Stop> {
         self.at += 1;
         let start = self.at;
         loop {
+            // Eight bytes at a time, up to the first that means something.
+            while let Some(eight) = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk()) {
+                let stops = quote_or_backslash(u64::from_le_bytes(*eight));
+                if stops != 0 {
+                    self.at += stops.trailing_zeros() as usize / 8;
+                    break;
+                }
+                self.at += 8;
+            }
             match self.peek() {
                 None => return Err(self.refuse("the document ends inside a string")),
                 Some(b'"') => {
@@ -235,13 +275,12 @@ impl<'a> Walk<'a> {
                     return Ok(text);
                 }
                 Some(b'\\') => self.escape()?,
-                Some(0..0x20) => return Err(self.refuse("control character in a string")),
                 Some(_) => self.at += 1,
             }
         }
     }
 
-    fn escape(&mut self) -> Result<(), NotCanonical> {
+    fn escape(&mut self) -> Result<(), Stop> {
         let length = match self.bytes.get(self.at + 1) {
             Some(b'"' | b'\\' | b'b' | b't' | b'n' | b'f' | b'r') => 2,
             Some(b'u') => match self.bytes.get(self.at + 2..self.at + 6) {
@@ -258,7 +297,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn literal(&mut self, text: &'static [u8]) -> Result<(), NotCanonical> {
+    fn literal(&mut self, text: &'static [u8]) -> Result<(), Stop> {
         if !self.bytes[self.at..].starts_with(text) {
             return Err(self.refuse("not JSON"));
         }
@@ -266,10 +305,9 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn number(&mut self) -> Result<(), NotCanonical> {
+    fn number(&mut self) -> Result<(), Stop> {
+        const REASON: &str = "number not in canonical form";
         let start = self.at;
-        let refused = NotCanonical { offset: self.base + start, reason: "number not in canonical form" };
-        let refuse = || refused;
         if self.peek() == Some(b'-') {
             self.at += 1;
         }
@@ -283,29 +321,54 @@ impl<'a> Walk<'a> {
                 self.at += 1;
             }
         }
-        let text = std::str::from_utf8(&self.bytes[start..self.at]).map_err(|_| refuse())?;
+        let text = std::str::from_utf8(&self.bytes[start..self.at]).map_err(|_| self.refuse_at(start, REASON))?;
         if integral && self.at - digits <= 15 {
             let zero_first = self.bytes[digits..].first() == Some(&b'0');
             let plain = self.at > digits && (!zero_first || text == "0");
-            return if plain { Ok(()) } else { Err(refuse()) };
+            return if plain { Ok(()) } else { Err(self.refuse_at(start, REASON)) };
         }
         // The slow path also judges syntax: `1.`, `.5` and `1e5` all come back
         // from the ECMAScript writer in another form.
-        let value: f64 = text.parse().map_err(|_| refuse())?;
+        let value: f64 = text.parse().map_err(|_| self.refuse_at(start, REASON))?;
         if value.is_finite() && ryu_js::Buffer::new().format(value) == text {
             return Ok(());
         }
         let verbatim =
             integral && self.bytes[digits] != b'0' && (text.parse::<u64>().is_ok() || text.parse::<i64>().is_ok());
         if !verbatim {
-            return Err(refuse());
+            return Err(self.refuse_at(start, REASON));
         }
         self.not_rfc.get_or_insert(self.base + start);
         if self.not_legacy.is_some() {
-            return Err(refuse());
+            return Err(self.refuse_at(start, REASON));
         }
         Ok(())
     }
+}
+
+/// Whether `left` comes before `right` in either form, without having to look
+/// closer. Both stand between their quotes, escaped.
+fn plainly_before(left: &[u8], right: &[u8]) -> bool {
+    for (left, right) in left.iter().zip(right) {
+        if left != right {
+            // From 0xee the two orders of code units part.
+            let plain = *left != b'\\' && *right != b'\\' && *right < 0xee;
+            return plain && left < right;
+        }
+        if *left == b'\\' {
+            return false;
+        }
+    }
+    // The closing quote takes part in the older order.
+    right.get(left.len()).is_some_and(|byte| *byte > b'"' && *byte != b'\\')
+}
+
+/// Marks the bytes that are quotes or backslashes, the first of them (from the
+/// low end) always rightly.
+fn quote_or_backslash(eight: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let zero = |bytes: u64| bytes.wrapping_sub(ONES) & !bytes;
+    (zero(eight ^ (ONES * b'"' as u64)) | zero(eight ^ (ONES * b'\\' as u64))) & (ONES << 7)
 }
 
 /// Orders two escaped names as RFC 8785 asks: by UTF-16 code units.

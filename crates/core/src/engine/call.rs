@@ -30,7 +30,7 @@ pub fn record_call<A: Serialize>(
     };
     head.counts.tool_calls += 1;
     let call_id = CallId::from(format!("call-{}", head.counts.tool_calls));
-    let method = method.as_str().to_owned();
+    let method = method.as_str().into();
     Ok(ToolCallRecord { call_id, method, request_hash, response_hash, called_at, correlation_id, error })
 }
 

@@ -146,7 +146,7 @@ pub enum AnchorFault {
 pub fn anchor_fault(requirement: &AnchorRequirement, anchor: Option<&EvidenceAnchor>) -> Option<AnchorFault> {
     let Some(anchor) = anchor else { return Some(AnchorFault::Missing) };
     if anchor.anchor_type != requirement.anchor_type {
-        let (expected, got) = (requirement.anchor_type.clone(), anchor.anchor_type.clone());
+        let (expected, got) = (requirement.anchor_type.to_string(), anchor.anchor_type.to_string());
         return Some(AnchorFault::Type { expected, got });
     }
     let members = match serde_json::from_str(&anchor.anchor_value) {

@@ -152,9 +152,9 @@ fn unmet<'a>(gates: impl Iterator<Item = &'a GateEvaluation>) -> Vec<GateId> {
 fn hold(unmet_gates: Vec<GateId>) -> DecisionOutcome {
     DecisionOutcome::Hold {
         summary: SafeSummary {
-            status: "hold".to_owned(),
+            status: "hold".into(),
             unmet_gates,
-            retry_hint: Some("await_evidence".to_owned()),
+            retry_hint: Some("await_evidence".into()),
             policy_tags: Vec::new(),
         },
     }

@@ -1,6 +1,7 @@
 use serde::de::Error as _;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use smol_str::SmolStr;
 
 use super::tagged::{need, only, string_enum};
 use super::{ConditionId, CorrelationId, DecisionId, EvidenceResult, GateId, StageId, Timestamp, TriggerId};
@@ -88,9 +89,9 @@ pub enum DecisionOutcome {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "wire format")]
 pub struct SafeSummary {
-    pub policy_tags: Vec<String>,
-    pub retry_hint: Option<String>,
-    pub status: String,
+    pub policy_tags: Vec<SmolStr>,
+    pub retry_hint: Option<SmolStr>,
+    pub status: SmolStr,
     /// Gates that are not True, in scenario order.
     pub unmet_gates: Vec<GateId>,
 }
@@ -126,7 +127,7 @@ impl DecisionOutcome {
 
 #[derive(Deserialize)]
 #[serde(expecting = "a decision outcome object")]
-struct OutcomeWire {
+struct OutcomeUnion {
     kind: OutcomeKind,
     stage_id: Option<StageId>,
     from_stage: Option<StageId>,
@@ -138,13 +139,13 @@ struct OutcomeWire {
 
 impl<'de> Deserialize<'de> for DecisionOutcome {
     fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
-        let wire = OutcomeWire::deserialize(reader)?;
+        let wire = OutcomeUnion::deserialize(reader)?;
         outcome(wire).map_err(D::Error::custom)
     }
 }
 
-fn outcome(wire: OutcomeWire) -> Result<DecisionOutcome, String> {
-    let OutcomeWire { kind, stage_id, from_stage, to_stage, timeout, summary, reason } = wire;
+fn outcome(wire: OutcomeUnion) -> Result<DecisionOutcome, String> {
+    let OutcomeUnion { kind, stage_id, from_stage, to_stage, timeout, summary, reason } = wire;
     let name = kind.as_str();
     let stage = [("stage_id", stage_id.is_some())];
     let moved =

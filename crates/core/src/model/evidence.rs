@@ -2,6 +2,7 @@ use serde::de::Error as _;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
+use smol_str::SmolStr;
 
 use super::tagged::{need, present, string_enum};
 use super::{CorrelationId, NamespaceId, ProviderId, RunId, ScenarioId, StageId, TenantId, Timestamp, TriggerId};
@@ -22,7 +23,7 @@ string_enum! {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "wire format")]
 pub struct EvidenceResult {
-    pub content_type: Option<String>,
+    pub content_type: Option<SmolStr>,
     pub error: Option<EvidenceError>,
     pub evidence_anchor: Option<EvidenceAnchor>,
     pub evidence_hash: Option<Digest>,
@@ -129,15 +130,15 @@ impl Serialize for EvidenceValue {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "wire format")]
 pub struct EvidenceError {
-    pub code: String,
+    pub code: SmolStr,
     pub details: Option<Value>,
-    pub message: String,
+    pub message: SmolStr,
 }
 
 impl EvidenceError {
     /// An error without details.
-    pub fn new(code: &str, message: impl Into<String>) -> Self {
-        Self { code: code.to_owned(), message: message.into(), details: None }
+    pub fn new(code: &str, message: impl Into<SmolStr>) -> Self {
+        Self { code: code.into(), message: message.into(), details: None }
     }
 
     /// What a provider that could not answer says.
@@ -150,15 +151,15 @@ impl EvidenceError {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "wire format")]
 pub struct EvidenceRef {
-    pub uri: String,
+    pub uri: SmolStr,
 }
 
 /// What ties evidence to something that can be looked up again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "wire format")]
 pub struct EvidenceAnchor {
-    pub anchor_type: String,
-    pub anchor_value: String,
+    pub anchor_type: SmolStr,
+    pub anchor_value: SmolStr,
 }
 
 /// A provider's signature over its evidence.
@@ -213,6 +214,6 @@ pub struct ProviderAnchorPolicy {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "wire format")]
 pub struct AnchorRequirement {
-    pub anchor_type: String,
+    pub anchor_type: SmolStr,
     pub required_fields: Vec<String>,
 }

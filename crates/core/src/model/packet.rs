@@ -54,7 +54,7 @@ string_enum! {
 
 #[derive(Deserialize)]
 #[serde(expecting = "a payload object")]
-struct PayloadWire {
+struct PayloadUnion {
     kind: PayloadKind,
     #[serde(default, deserialize_with = "present")]
     value: Option<Value>,
@@ -64,7 +64,7 @@ struct PayloadWire {
 
 impl<'de> Deserialize<'de> for PacketPayload {
     fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
-        let PayloadWire { kind, value, bytes, content_ref } = PayloadWire::deserialize(reader)?;
+        let PayloadUnion { kind, value, bytes, content_ref } = PayloadUnion::deserialize(reader)?;
         let name = kind.as_str();
         let has = [
             ("value", value.as_ref().is_some_and(|value| !value.is_null())),
@@ -133,7 +133,7 @@ string_enum! {
 
 #[derive(Deserialize)]
 #[serde(expecting = "a dispatch target object")]
-struct TargetWire {
+struct TargetUnion {
     kind: TargetKind,
     agent_id: Option<AgentId>,
     session_id: Option<String>,
@@ -144,7 +144,7 @@ struct TargetWire {
 
 impl<'de> Deserialize<'de> for DispatchTarget {
     fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
-        let TargetWire { kind, agent_id, session_id, system, target, channel } = TargetWire::deserialize(reader)?;
+        let TargetUnion { kind, agent_id, session_id, system, target, channel } = TargetUnion::deserialize(reader)?;
         let name = kind.as_str();
         let [agent, session, outside, remote, named] = [
             ("agent_id", agent_id.is_some()),

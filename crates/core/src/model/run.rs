@@ -1,6 +1,7 @@
 use serde::de::Error as _;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use smol_str::SmolStr;
 
 use super::tagged::{need, only, string_enum};
 use super::{
@@ -112,7 +113,7 @@ pub struct ToolCallRecord {
     pub correlation_id: Option<CorrelationId>,
     pub error: Option<ToolCallError>,
     /// A [`ToolMethod`] in what we write; any text in what we read.
-    pub method: String,
+    pub method: SmolStr,
     pub request_hash: Digest,
     pub response_hash: Digest,
 }
@@ -146,7 +147,7 @@ string_enum! {
 
 #[derive(Deserialize)]
 #[serde(expecting = "an error details object")]
-struct DetailsWire {
+struct DetailsUnion {
     kind: DetailsKind,
     missing_providers: Option<Vec<String>>,
     required_capabilities: Option<Vec<String>>,
@@ -156,13 +157,13 @@ struct DetailsWire {
 
 impl<'de> Deserialize<'de> for ToolCallDetails {
     fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
-        let wire = DetailsWire::deserialize(reader)?;
+        let wire = DetailsUnion::deserialize(reader)?;
         details(wire).map_err(D::Error::custom)
     }
 }
 
-fn details(wire: DetailsWire) -> Result<ToolCallDetails, String> {
-    let DetailsWire { kind, missing_providers, required_capabilities, blocked_by_policy, info } = wire;
+fn details(wire: DetailsUnion) -> Result<ToolCallDetails, String> {
+    let DetailsUnion { kind, missing_providers, required_capabilities, blocked_by_policy, info } = wire;
     let name = kind.as_str();
     match kind {
         DetailsKind::Message => {

@@ -101,7 +101,7 @@ string_enum! {
 
 #[derive(Deserialize)]
 #[serde(expecting = "an object that says where to advance")]
-struct AdvanceWire {
+struct AdvanceUnion {
     kind: AdvanceKind,
     stage_id: Option<StageId>,
     branches: Option<Vec<BranchRule>>,
@@ -110,7 +110,7 @@ struct AdvanceWire {
 
 impl<'de> Deserialize<'de> for AdvanceTo {
     fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
-        let AdvanceWire { kind, stage_id, branches, default } = AdvanceWire::deserialize(reader)?;
+        let AdvanceUnion { kind, stage_id, branches, default } = AdvanceUnion::deserialize(reader)?;
         let (name, stage, rules) = (
             kind.as_str(),
             ("stage_id", stage_id.is_some()),

@@ -2,7 +2,9 @@
 //!
 //! Serde's internally and adjacently tagged enums also read positional arrays
 //! and buffer every value. Ours are read through one flat struct that knows
-//! every member of every variant, and then asked whether the members fit.
+//! every member of every variant, and then asked whether the members fit. Its
+//! name ends with `Union`: that tells the reader of records that some of its
+//! members are always missing.
 
 use serde::de::{Deserialize, Deserializer};
 

@@ -12,6 +12,7 @@
 //! to their canonical numbers. [`Profile::Pack`] reads what was recorded, and
 //! takes every number exactly.
 
+mod exact;
 mod objects;
 mod walk;
 
@@ -19,6 +20,7 @@ use serde::de::{DeserializeOwned, Deserializer};
 use serde_json::Value;
 
 use crate::canon::{self, Unrepresentable};
+pub(crate) use exact::exactly;
 use objects::ObjectsOnly;
 
 /// Containers inside one another in one document.

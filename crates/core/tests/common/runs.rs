@@ -466,7 +466,7 @@ fn answer(random: &mut Random, condition: &ConditionSpec, now: Timestamp, anchor
     if random.percent(6) {
         let details = random.percent(50).then(|| random.value(1)).filter(|details| !details.is_null());
         let code = *random.pick(&["provider_error", "timeout", "trust_lane"]);
-        result.error = Some(EvidenceError { code: code.to_owned(), message: random.text(), details });
+        result.error = Some(EvidenceError { code: code.into(), message: random.text().into(), details });
         // A provider may contradict itself.
         if random.percent(20) {
             result.value = Some(EvidenceValue::Json(random.scalar()));
@@ -485,8 +485,8 @@ fn answer(random: &mut Random, condition: &ConditionSpec, now: Timestamp, anchor
     if random.percent(10) {
         result.evidence_hash = Some(runpack_core::canon::Digest::of(random.text().as_bytes()));
     }
-    result.evidence_ref = random.percent(15).then(|| EvidenceRef { uri: random.text() });
-    result.content_type = random.percent(30).then(|| random.text());
+    result.evidence_ref = random.percent(15).then(|| EvidenceRef { uri: random.text().into() });
+    result.content_type = random.percent(30).then(|| random.text().into());
     result.signature = random.percent(10).then(|| EvidenceSignature {
         key_id: random.text(),
         scheme: random.text(),
@@ -504,7 +504,7 @@ fn answer(random: &mut Random, condition: &ConditionSpec, now: Timestamp, anchor
         ];
         let value = if random.percent(80) { values[random.below(2)] } else { *random.pick(&values) };
         let kind = if random.percent(95) { "file".to_owned() } else { random.text() };
-        result.evidence_anchor = Some(EvidenceAnchor { anchor_type: kind, anchor_value: value.to_owned() });
+        result.evidence_anchor = Some(EvidenceAnchor { anchor_type: kind.into(), anchor_value: value.into() });
     }
     result
 }
@@ -526,8 +526,8 @@ pub(crate) fn clock(condition: &ConditionSpec, now: Timestamp) -> EvidenceResult
     let (anchor_type, anchor_value) = now.anchor();
     EvidenceResult {
         value: Some(EvidenceValue::Json(value)),
-        evidence_anchor: Some(EvidenceAnchor { anchor_type: anchor_type.to_owned(), anchor_value }),
-        content_type: Some("application/json".to_owned()),
+        evidence_anchor: Some(EvidenceAnchor { anchor_type: anchor_type.into(), anchor_value: anchor_value.into() }),
+        content_type: Some("application/json".into()),
         ..EvidenceResult::empty(Lane::Verified)
     }
 }

@@ -45,7 +45,7 @@ impl Fixture {
     }
 
     async fn code(&self, params: Value) -> String {
-        self.error(params).await.code
+        self.error(params).await.code.to_string()
     }
 }
 

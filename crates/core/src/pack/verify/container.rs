@@ -19,13 +19,13 @@ impl Check<'_> {
     fn digest_list(&mut self, listed: &[FileHash], manifest_name: &str) {
         let mut seen = BTreeSet::new();
         for (position, entry) in listed.iter().enumerate() {
-            let at = format!("/integrity/file_hashes/{position}/path");
+            let at = || format!("/integrity/file_hashes/{position}/path");
             let path = &entry.path;
             let code = if !seen.insert(path) {
                 Code::DuplicatePath
             } else if let Some(problem) = unsafe_path(path) {
                 self.found.add(
-                    Finding::new(Code::UnsafePath, manifest_name, format!("unsafe path `{path}`: {problem}")).at(at),
+                    Finding::new(Code::UnsafePath, manifest_name, format!("unsafe path `{path}`: {problem}")).at(at()),
                 );
                 continue;
             } else if artifact(path).is_none() {
@@ -33,7 +33,7 @@ impl Check<'_> {
             } else {
                 continue;
             };
-            self.found.add(Finding::new(code, manifest_name, format!("{}: `{path}`", code.title())).at(at));
+            self.found.add(Finding::new(code, manifest_name, format!("{}: `{path}`", code.title())).at(at()));
         }
         for artifact in &ARTIFACTS[..REQUIRED] {
             if !seen.iter().any(|path| *path == artifact.path) {
@@ -61,6 +61,9 @@ impl Check<'_> {
         for (position, (record, entry)) in index.iter().zip(listed).enumerate() {
             let Some(artifact) = artifact(&entry.path) else { continue };
             let wanted = ArtifactRecord::of(artifact, entry.hash);
+            if wanted == *record {
+                continue;
+            }
             if let Some((member, expected, found)) = first_difference(&wanted, record) {
                 let message = format!("artifacts[{position}].{member} disagrees with the format or with file_hashes");
                 let finding = Finding::new(Code::IndexMismatch, manifest_name, message);

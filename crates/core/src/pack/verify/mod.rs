@@ -208,6 +208,12 @@ impl<'a> Check<'a> {
 
     /// Reads the manifest; `None` if nothing more can be said.
     fn manifest(&mut self, bytes: &[u8], name: &str) -> Option<Manifest> {
+        if let Some(manifest) = stream::written_again::<Manifest>(bytes)
+            && manifest.manifest_version == MANIFEST_VERSION
+        {
+            self.form(name, bytes);
+            return Some(manifest);
+        }
         let tree = match read::value(bytes, Profile::Pack) {
             Ok(tree) => tree,
             Err(refusal) => {
@@ -408,17 +414,21 @@ impl<'a> Check<'a> {
 
     /// Judges the form of a document, and reads it.
     fn document<T: DeserializeOwned + Serialize>(&mut self, path: &str, bytes: &[u8]) -> Option<T> {
-        match canon::check(bytes) {
-            Ok(Form::Rfc8785) => {}
-            Ok(Form::Legacy { offset }) => self.found.add(stream::legacy(path, offset)),
-            Err(fault) => self.found.add(stream::not_canonical(path, fault)),
-        }
-        match stream::exact(bytes) {
+        self.form(path, bytes);
+        match stream::written_again(bytes).map_or_else(|| stream::exact(bytes), Ok) {
             Ok(document) => Some(document),
             Err(refusal) => {
                 self.found.add(stream::malformed(path, &refusal, ""));
                 None
             }
+        }
+    }
+
+    fn form(&mut self, path: &str, bytes: &[u8]) {
+        match canon::check(bytes) {
+            Ok(Form::Rfc8785) => {}
+            Ok(Form::Legacy { offset }) => self.found.add(stream::legacy(path, offset)),
+            Err(fault) => self.found.add(stream::not_canonical(path, fault)),
         }
     }
 

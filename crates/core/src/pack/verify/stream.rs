@@ -30,6 +30,8 @@ pub(super) struct Records<'a, T> {
     buffer: Vec<u8>,
     /// Bytes to read at a time.
     chunk: usize,
+    /// Nothing is left to read.
+    ended: bool,
     /// The unread part of `buffer`.
     at: usize,
     /// Bytes of the document before `buffer`.
@@ -64,6 +66,7 @@ impl<'a, T: DeserializeOwned + Serialize> Records<'a, T> {
             checker: Checker::default(),
             buffer: Vec::new(),
             chunk: CHUNK_FIRST,
+            ended: false,
             at: 0,
             before: 0,
             state,
@@ -246,7 +249,7 @@ impl<'a, T: DeserializeOwned + Serialize> Records<'a, T> {
 
     /// Reads and hashes more; what was consumed makes room.
     fn fill(&mut self) -> Result<usize, Unreadable> {
-        let Some(source) = &mut self.source else { return Ok(0) };
+        let Some(source) = self.source.as_mut().filter(|_| !self.ended) else { return Ok(0) };
         if self.at > 0 {
             self.buffer.drain(..self.at);
             self.before += self.at;
@@ -265,6 +268,7 @@ impl<'a, T: DeserializeOwned + Serialize> Records<'a, T> {
         };
         match count {
             Ok(count) => {
+                self.ended = count == 0;
                 self.buffer.truncate(start + count);
                 self.hasher.update(&self.buffer[start..]);
                 if count == room {
@@ -292,18 +296,21 @@ struct Unreadable;
 /// Reads one record. It must be exactly what a writer of the format writes:
 /// no unknown members, none left out, no other spelling.
 fn parse<T: DeserializeOwned + Serialize>(text: &[u8]) -> Result<T, Refusal> {
-    // The quick way proves itself: what comes back when the record is written
-    // is what was read.
-    if let Ok(record) = serde_json::from_slice::<T>(text)
-        && canon::as_declared(&record).is_ok_and(|again| again == text)
-    {
+    if let Some(record) = std::str::from_utf8(text).ok().and_then(read::exactly::<T>) {
+        debug_assert!(exact::<T>(text).is_ok(), "{}", String::from_utf8_lossy(text));
         return Ok(record);
     }
     exact(text)
 }
 
-/// As the quick way, with a reason, and for documents whose free-form members
-/// are in an order that is not the declared one.
+/// Reads a document that is exactly what a writer writes, if writing it again
+/// shows that it is.
+pub(super) fn written_again<T: DeserializeOwned + Serialize>(text: &[u8]) -> Option<T> {
+    let document = serde_json::from_slice(text).ok()?;
+    canon::as_declared(&document).is_ok_and(|again| again == text).then_some(document)
+}
+
+/// As the quick ways, with a reason.
 pub(super) fn exact<T: DeserializeOwned + Serialize>(text: &[u8]) -> Result<T, Refusal> {
     let record: T = read::recorded(text)?;
     let again = canon::to_vec(&record).unwrap_or_default();
