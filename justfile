@@ -19,6 +19,9 @@ bless:
 
 # Ratios against a peer or the limit, in one run
 bench:
+    cargo build --locked --release --bin runpackd
+    cargo bench --locked -p runpack-core --bench canonical
+    cargo bench --locked -p runpack-cli --bench verify
     cargo bench --locked -p runpack-daemon --bench held
 
 # The first look

@@ -8,7 +8,7 @@ use std::sync::mpsc;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use runpack_core::pack::layout::{ARTIFACT_DIRECTORY, MANIFEST_NAME};
-use runpack_core::pack::{Report, Verdict, VerifyOptions, verify};
+use runpack_core::pack::{Report, Verdict, VerifyOptions, verify_spread};
 use walkdir::WalkDir;
 
 use crate::commands::ReadArgs;
@@ -83,6 +83,8 @@ pub(crate) fn run(
     // A second handler cannot be set; tests of this crate never get here twice.
     let _ = ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed));
     let next = AtomicUsize::new(0);
+    // Where there are fewer packs than workers, the files of one are spread.
+    let threads = workers.max(1).div_ceil(jobs.len().max(1));
     let workers = workers.clamp(1, jobs.len().max(1));
     // Many packs are mostly small ones: handing them over one by one would
     // cost as much as verifying them.
@@ -98,7 +100,7 @@ pub(crate) fn run(
                     let start = next.fetch_add(at_once, Ordering::Relaxed);
                     let Some(mine) = jobs.get(start..jobs.len().min(start + at_once)) else { break };
                     let begun = mine.iter().take_while(|_| !STOP.load(Ordering::Relaxed));
-                    let answers: Vec<_> = begun.map(|job| answer(job, read)).collect();
+                    let answers: Vec<_> = begun.map(|job| answer(job, read, threads)).collect();
                     if answers.is_empty() || sender.send((start, answers)).is_err() {
                         break;
                     }
@@ -147,10 +149,33 @@ impl Summary {
     }
 }
 
-fn answer(job: &Job, read: &ReadArgs) -> Answer {
+/// Does `count` pieces of work in `threads` threads, this one included.
+fn spread(threads: usize, count: usize, work: &(dyn Fn(usize) + Sync)) {
+    let next = AtomicUsize::new(0);
+    let some = || {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= count {
+                break;
+            }
+            work(index);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads.min(count) {
+            scope.spawn(some);
+        }
+        some();
+    });
+}
+
+fn answer(job: &Job, read: &ReadArgs, threads: usize) -> Answer {
     let report = match read.open(&job.path) {
         _ if !job.pinned => Err("no digest is known for this path, and --expect-file asks for one".to_owned()),
-        Ok((reader, manifest_name)) => Ok(verify(&reader, &manifest_name, &job.options)),
+        Ok((reader, manifest_name)) => {
+            let spread = |count: usize, work: &(dyn Fn(usize) + Sync)| spread(threads, count, work);
+            Ok(verify_spread(&reader, &manifest_name, &job.options, &spread))
+        }
         Err(error) => Err(error),
     };
     Answer { path: job.path.clone(), report }

@@ -123,6 +123,28 @@ fn a_known_digest_pins_a_pack() {
     assert_eq!(told(["verify", text(&good), "--expect-anchor-policy", text(&policy)]).0, 1);
     fs::write(&policy, "{}").unwrap();
     assert_eq!(told(["verify", text(&good), "--expect-anchor-policy", text(&policy)]).0, 0);
+    for (asked, expected) in [
+        (r#"{"engine":"permit_all"}"#, 0),
+        // The pack discloses packets, which this policy never does.
+        (r#"{"engine":"deny_all"}"#, 1),
+        (
+            r#"{"engine":"static","static":{"default":"deny","rules":[{"effect":"permit","target_kinds":["agent"]}]}}"#,
+            0,
+        ),
+        (
+            r#"{"engine":"static","static":{"default":"permit","rules":[{"effect":"deny","target_kinds":["agent"]}]}}"#,
+            1,
+        ),
+        (r#"{"engine":"static"}"#, 2),
+        (r#"{"engine":"permit_all","static":{}}"#, 2),
+        (r#"{"engine":"static","static":{"rules":[{"effect":"permit"}]}}"#, 2),
+    ] {
+        fs::write(&policy, asked).unwrap();
+        let (code, out, error) = told(["verify", text(&good), "--expect-policy", text(&policy)]);
+        assert_eq!(code, expected, "{asked}: {out}{error}");
+    }
+    let (code, _, error) = told(["verify", text(&good), "--expect-policy", text(&policy), "--checks", "all"]);
+    assert!(code == 2 && error.contains("only seen by deciding again"), "{error}");
     assert_eq!(told(["verify", text(&good), "--expect-digest", "xyz"]).0, 2);
 }
 

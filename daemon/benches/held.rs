@@ -1,8 +1,6 @@
 //! CPU per trigger of `runpackd run`: does a long run cost more per trigger
 //! than a short one? Goal: 20,000 held triggers ≤ 1.3 × 1,000, per trigger.
-//!
-//! CPU is user and system time of the whole child process, start and export
-//! included, so it does not move with the load of the machine.
+//! Start and export are included.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
@@ -11,6 +9,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::json;
+
+include!("../../testdata/measure.rs");
 
 const SHORT: u32 = 1_000;
 const LONG: u32 = 20_000;
@@ -49,8 +49,7 @@ fn main() {
             long / short
         );
     }
-    ratios.sort_by(f64::total_cmp);
-    println!("  median ratio {:.2} (goal: at most 1.30)", ratios[ROUNDS / 2]);
+    println!("  median ratio {:.2} (goal: at most 1.30)", median(ratios));
 }
 
 fn held(dir: &Path, count: u32) {
@@ -64,18 +63,4 @@ fn held(dir: &Path, count: u32) {
         .unwrap();
     assert_eq!(status.code(), Some(1), "a held run exits with 1");
     fs::remove_dir_all(out).unwrap();
-}
-
-/// User and system seconds that children have used, as far as they were waited for.
-fn children() -> f64 {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    let ticks: u64 = fields[13].parse::<u64>().unwrap() + fields[14].parse::<u64>().unwrap();
-    ticks as f64 / 100.0
-}
-
-fn cpu_of(work: impl FnOnce()) -> f64 {
-    let before = children();
-    work();
-    children() - before
 }

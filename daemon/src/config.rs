@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use runpack_core::engine::{Policy, Settings, StaticPolicy};
+use runpack_core::engine::{Policy, PolicyTable, Settings};
 use runpack_core::model::{AnchorPolicy, AnchorRequirement, Lane, ProviderAnchorPolicy, ProviderId};
 use runpack_core::pack::SecurityContext;
 use runpack_providers::{EnvConfig, HttpConfig, JsonConfig, Provider, Registry, TimeConfig};
@@ -307,23 +307,6 @@ struct AnchorTable {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct PolicyTable {
-    engine: PolicyEngine,
-    #[serde(rename = "static")]
-    rules: Option<StaticPolicy>,
-}
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum PolicyEngine {
-    #[default]
-    PermitAll,
-    DenyAll,
-    Static,
-}
-
-#[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Namespace {
     authority: Authority,
@@ -431,7 +414,7 @@ impl RunConfiguration {
         }
         let _scope = file.dev.permissive_scope;
         let settings = settings(&file, permissive)?;
-        let policy = policy(file.policy)?;
+        let policy = Policy::try_from(file.policy).map_err(|fault| wrong(fault.key, fault.problem))?;
         let registry = registry(file.providers, &mut warnings)?;
         let security = SecurityContext { dev_permissive: permissive, namespace_authority: "dg_registry".to_owned() };
         Ok(Self { settings, policy, registry, security, warnings })
@@ -476,28 +459,6 @@ fn anchors(table: &Anchors) -> Result<AnchorPolicy, ConfigError> {
         });
     }
     Ok(AnchorPolicy { providers })
-}
-
-fn policy(table: PolicyTable) -> Result<Policy, ConfigError> {
-    use runpack_core::engine::PolicyEffect;
-    match (table.engine, table.rules) {
-        (PolicyEngine::PermitAll, None) => Ok(Policy::PermitAll),
-        (PolicyEngine::DenyAll, None) => Ok(Policy::DenyAll),
-        (PolicyEngine::Static, Some(rules)) => {
-            for (index, rule) in rules.rules.iter().enumerate() {
-                let key = format!("policy.rules[{index}]");
-                if !rule.has_criteria() {
-                    return Err(wrong(key, "rule must include at least one match criterion"));
-                }
-                if (rule.effect == PolicyEffect::Error) != rule.error_message.is_some() {
-                    return Err(wrong(key, "`error_message` belongs to effect \"error\", which needs it"));
-                }
-            }
-            Ok(Policy::Static(rules))
-        }
-        (PolicyEngine::Static, None) => Err(wrong("policy.static", "is required with engine \"static\"")),
-        (_, Some(_)) => Err(wrong("policy.static", "belongs to engine \"static\"")),
-    }
 }
 
 fn registry(tables: Vec<ProviderTable>, warnings: &mut Vec<String>) -> Result<Registry, ConfigError> {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use runpack_core::canon::Digest;
+use runpack_core::engine::{Policy, PolicyTable};
 use runpack_core::model::{AnchorPolicy, Lane, NamespaceId, RunId, ScenarioId, TenantId};
 use runpack_core::pack::{Checks, Expectations, VerifyOptions};
 
@@ -76,6 +77,9 @@ struct ExpectArgs {
     /// The least lane that may have counted
     #[arg(long, value_enum, value_name = "LANE")]
     expect_min_lane: Option<LaneName>,
+    /// Who must have been asked about disclosures: the `policy` table of the daemon's config, as JSON
+    #[arg(long, value_name = "FILE")]
+    expect_policy: Option<PathBuf>,
 }
 
 fn digest(text: &str) -> Result<Digest, String> {
@@ -228,9 +232,19 @@ fn all_paths(args: &VerifyArgs) -> Result<Vec<String>, String> {
 
 fn options(args: &VerifyArgs) -> Result<VerifyOptions, String> {
     let expect = &args.expect;
-    if expect.expect_min_lane.is_some() && args.checks != Depth::Replay {
-        return Err("--expect-min-lane is only seen by deciding again\nhint: leave out --checks".to_owned());
+    if args.checks != Depth::Replay {
+        let unseen = [
+            ("--expect-min-lane", expect.expect_min_lane.is_some()),
+            ("--expect-policy", expect.expect_policy.is_some()),
+        ];
+        if let Some((flag, _)) = unseen.iter().find(|(_, given)| *given) {
+            return Err(format!("{flag} is only seen by deciding again\nhint: leave out --checks"));
+        }
     }
+    let policy = |path: &PathBuf| {
+        let table: PolicyTable = read_json(path, INPUT_BYTES_MAX)?;
+        Policy::try_from(table).map_err(|fault| format!("`{}`: {fault}", path.display()))
+    };
     let anchors = expect.expect_anchor_policy.as_deref();
     let anchor_policy = anchors.map(|path| read_json::<AnchorPolicy>(path, INPUT_BYTES_MAX)).transpose()?;
     Ok(VerifyOptions {
@@ -252,7 +266,7 @@ fn options(args: &VerifyArgs) -> Result<VerifyOptions, String> {
                 LaneName::Verified => Lane::Verified,
                 LaneName::Asserted => Lane::Asserted,
             }),
-            policy: None,
+            policy: expect.expect_policy.as_ref().map(policy).transpose()?,
         },
     })
 }

@@ -24,7 +24,9 @@ pub use decide::{Step, decide, precheck};
 pub use gate::GROUP_DEPTH_MAX;
 pub use packet::{IssueError, content_hash};
 pub use plan::{DecideError, Plan, plan};
-pub use policy::{Answer, DefaultEffect, Effect as PolicyEffect, Policy, PolicyRule, StaticPolicy, Target};
+pub use policy::{
+    Answer, DefaultEffect, Effect as PolicyEffect, Policy, PolicyFault, PolicyRule, PolicyTable, StaticPolicy, Target,
+};
 pub use scenario::{Scenario, ScenarioFault};
 pub use state::{Counts, Entry, Head, Opening, StartError, start};
 

@@ -1,6 +1,7 @@
 use serde::Deserialize;
 
 use crate::model::{DispatchTarget, PacketEnvelope};
+use crate::read::Admit;
 
 /// Who decides whether a packet may be disclosed to a target.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -12,6 +13,62 @@ pub enum Policy {
     DenyAll,
     /// By rules.
     Static(StaticPolicy),
+}
+
+/// A policy as it is configured: an engine, and the rules of engine `static`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PolicyTable {
+    engine: Engine,
+    #[serde(rename = "static")]
+    rules: Option<StaticPolicy>,
+}
+
+impl Admit for PolicyTable {}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Engine {
+    #[default]
+    PermitAll,
+    DenyAll,
+    Static,
+}
+
+/// A policy table that makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{key}` {problem}")]
+pub struct PolicyFault {
+    /// The member, with dots.
+    pub key: String,
+    /// What is wrong with it.
+    pub problem: &'static str,
+}
+
+impl TryFrom<PolicyTable> for Policy {
+    type Error = PolicyFault;
+
+    fn try_from(table: PolicyTable) -> Result<Self, PolicyFault> {
+        let wrong = |key: &str, problem| Err(PolicyFault { key: key.to_owned(), problem });
+        match (table.engine, table.rules) {
+            (Engine::PermitAll, None) => Ok(Self::PermitAll),
+            (Engine::DenyAll, None) => Ok(Self::DenyAll),
+            (Engine::Static, Some(rules)) => {
+                for (index, rule) in rules.rules.iter().enumerate() {
+                    let key = format!("policy.rules[{index}]");
+                    if !rule.has_criteria() {
+                        return wrong(&key, "rule must include at least one match criterion");
+                    }
+                    if (rule.effect == Effect::Error) != rule.error_message.is_some() {
+                        return wrong(&key, "`error_message` belongs to effect \"error\", which needs it");
+                    }
+                }
+                Ok(Self::Static(rules))
+            }
+            (Engine::Static, None) => wrong("policy.static", "is required with engine \"static\""),
+            (_, Some(_)) => wrong("policy.static", "belongs to engine \"static\""),
+        }
+    }
 }
 
 /// A policy's answer.
@@ -167,7 +224,7 @@ impl PolicyRule {
     }
 
     /// Whether the rule names anything at all.
-    pub fn has_criteria(&self) -> bool {
+    fn has_criteria(&self) -> bool {
         let lists = [
             &self.target_kinds,
             &self.require_labels,

@@ -66,11 +66,7 @@ impl<'de> Deserialize<'de> for PacketPayload {
     fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
         let PayloadUnion { kind, value, bytes, content_ref } = PayloadUnion::deserialize(reader)?;
         let name = kind.as_str();
-        let has = [
-            ("value", value.as_ref().is_some_and(|value| !value.is_null())),
-            ("bytes", bytes.is_some()),
-            ("content_ref", content_ref.is_some()),
-        ];
+        let has = [("value", value.is_some()), ("bytes", bytes.is_some()), ("content_ref", content_ref.is_some())];
         match kind {
             PayloadKind::Json => {
                 only(name, &[has[1], has[2]]).and_then(|()| need(name, "value", value)).map(Self::Json)

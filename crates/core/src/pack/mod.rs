@@ -21,5 +21,5 @@ pub use manifest::{
 pub use read::{Pack, PackFault};
 pub use report::{FINDINGS_MAX, Report, Settings, Subject, Unverifiable, Verdict, WireReport, WireStatus};
 pub use source::{Listed, ListedKind, PackReader, PackSink, ReadFault};
-pub use verify::{Checks, Expectations, VerifyOptions, verify, verify_draft};
+pub use verify::{Checks, Expectations, Spread, VerifyOptions, in_turn, verify, verify_draft, verify_spread};
 pub use what_if::{WhatIf, what_if};

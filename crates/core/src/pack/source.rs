@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 
 /// A stored pack, pulled piece by piece. Nothing in it is trusted.
-pub trait PackReader {
+pub trait PackReader: Sync {
     /// Everything that is stored, whether the manifest names it or not, in any
     /// order. Directories are not listed; links and special files are, without
     /// being opened.

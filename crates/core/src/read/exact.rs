@@ -305,3 +305,115 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Present<V> {
         self.0.visit_some(Exact(inner))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::Serialize;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::canon;
+    use crate::model::{DecisionRecord, GateEvalRecord, PacketRecord, SubmissionRecord, ToolCallRecord, TriggerRecord};
+
+    const DIGEST: &str = "b5bea41b6c623f7c09f1bf24dcae58ebab3c0cdd90ad966bc43a45b44867e12b";
+
+    /// Every record with one member taken out, made `null`, or added.
+    fn spoilt(record: &Value) -> Vec<Value> {
+        fn places(value: &Value, at: &str, found: &mut Vec<String>) {
+            match value {
+                Value::Object(members) => {
+                    found.push(at.to_owned());
+                    members.iter().for_each(|(name, member)| places(member, &format!("{at}/{name}"), found));
+                }
+                Value::Array(items) => {
+                    items.iter().enumerate().for_each(|(index, item)| places(item, &format!("{at}/{index}"), found));
+                }
+                _ => {}
+            }
+        }
+        let mut objects = Vec::new();
+        places(record, "", &mut objects);
+        let mut all = Vec::new();
+        for at in objects {
+            let members = record.pointer(&at).and_then(Value::as_object).unwrap();
+            let mut changed = |change: &dyn Fn(&mut serde_json::Map<String, Value>)| {
+                let mut other = record.clone();
+                change(other.pointer_mut(&at).and_then(Value::as_object_mut).unwrap());
+                all.push(other);
+            };
+            for name in members.keys() {
+                changed(&|members| drop(members.remove(name)));
+                changed(&|members| drop(members.insert(name.clone(), Value::Null)));
+            }
+            for name in ["a", "bytes", "kind", "reason", "stage_id", "timeout", "value", "zz"] {
+                changed(&|members| drop(members.insert(name.to_owned(), Value::Null)));
+                changed(&|members| drop(members.insert(name.to_owned(), json!("x"))));
+            }
+        }
+        all
+    }
+
+    fn holds<T: DeserializeOwned + Serialize>(record: Value) {
+        let text = record.to_string();
+        assert!(exactly::<T>(&text).is_some(), "an honest record takes the quick way: {text}");
+        for other in spoilt(&record) {
+            let text = other.to_string();
+            if let Some(read) = exactly::<T>(&text) {
+                assert_eq!(String::from_utf8(canon::to_vec(&read).unwrap()).unwrap(), text);
+            }
+        }
+    }
+
+    #[test]
+    fn takes_only_what_a_writer_writes() {
+        let digest = json!({"algorithm": "sha256", "value": DIGEST});
+        let time = json!({"kind": "logical", "value": 3});
+        holds::<TriggerRecord>(json!({"event": {"correlation_id": null, "kind": "tick", "namespace_id": 1,
+            "payload": {"kind": "json", "value": {"a": [1, null]}}, "run_id": "r", "source_id": "s", "tenant_id": 1,
+            "time": time, "trigger_id": "t"}, "seq": 1}));
+        for outcome in [
+            json!({"kind": "start", "stage_id": "a"}),
+            json!({"kind": "complete", "stage_id": "a"}),
+            json!({"from_stage": "a", "kind": "advance", "timeout": false, "to_stage": "b"}),
+            json!({"kind": "hold", "summary": {"policy_tags": [], "retry_hint": null, "status": "hold", "unmet_gates": ["g"]}}),
+            json!({"kind": "fail", "reason": "timeout"}),
+        ] {
+            holds::<DecisionRecord>(json!({"correlation_id": "c", "decided_at": time, "decision_id": "decision-1",
+                "outcome": outcome, "seq": 1, "stage_id": "a", "trigger_id": "t"}));
+        }
+        holds::<GateEvalRecord>(json!({"evaluation": {"gate_id": "g", "status": "True",
+            "trace": [{"condition_id": "c", "status": "True"}]}, "evidence": [{"condition_id": "c", "result": {
+            "content_type": "text/plain", "error": {"code": "x", "details": {"k": 1}, "message": "m"},
+            "evidence_anchor": {"anchor_type": "env", "anchor_value": "K"}, "evidence_hash": digest,
+            "evidence_ref": {"uri": "u"}, "lane": "verified", "signature": {"key_id": "k", "scheme": "s",
+            "signature": [1, 255]}, "value": {"kind": "bytes", "value": [0, 7]}}, "status": "Unknown"}],
+            "stage_id": "a", "trigger_id": "t"}));
+        for (target, payload) in [
+            (json!({"agent_id": "a", "kind": "agent"}), json!({"bytes": [1], "kind": "bytes"})),
+            (json!({"kind": "session", "session_id": "s"}), json!({"kind": "json", "value": null})),
+            (
+                json!({"kind": "external", "system": "s", "target": "t"}),
+                json!({"content_ref": {"content_hash": digest, "encryption": null, "uri": "u"}, "kind": "external"}),
+            ),
+            (json!({"channel": "c", "kind": "channel"}), json!({"kind": "json", "value": "x"})),
+        ] {
+            holds::<PacketRecord>(json!({"decision_id": "decision-1", "envelope": {"content_hash": digest,
+                "content_type": "application/json", "correlation_id": null, "expiry": time, "issued_at": time,
+                "packet_id": "p", "run_id": "r", "scenario_id": "s", "schema_id": "x", "stage_id": "a",
+                "visibility": {"labels": [], "policy_tags": ["t"]}}, "payload": payload, "receipts": [{
+                "dispatch_id": "d", "dispatched_at": time, "dispatcher": "log", "receipt_hash": digest,
+                "target": target}]}));
+        }
+        holds::<SubmissionRecord>(json!({"content_hash": digest, "content_type": "text/plain", "correlation_id": null,
+            "payload": {"kind": "json", "value": 1}, "run_id": "r", "submission_id": "s", "submitted_at": time}));
+        for details in [
+            json!({"info": "i", "kind": "message"}),
+            json!({"blocked_by_policy": true, "kind": "provider_missing", "missing_providers": ["p"],
+                "required_capabilities": []}),
+        ] {
+            holds::<ToolCallRecord>(json!({"call_id": "call-1", "called_at": time, "correlation_id": null,
+                "error": {"code": "c", "details": details, "message": "m"}, "method": "scenario.next",
+                "request_hash": digest, "response_hash": digest}));
+        }
+    }
+}

@@ -5,12 +5,15 @@
 //! the run's standing. Where a body cannot be known (the request of a repeated
 //! or refused call), that is said and counted, not passed over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use super::Found;
-use super::logs::{CALLS, Logs, Placed, SUBMISSIONS, Standing, Step, TRIGGERS, content_finding, fingerprint, identity};
+use super::logs::{
+    CALLS, Fingerprints, Logs, Placed, SUBMISSIONS, Seen, Standing, Step, TRIGGERS, content_finding, identity,
+    out_of_sequence,
+};
 use super::stream::Records;
 use crate::canon::{Digest, forms};
 use crate::engine::{Scenario, provider_missing, submission_conflict};
@@ -31,14 +34,15 @@ pub(super) struct Calls<'c> {
     manifest: &'c Manifest,
     scenario: &'c Scenario,
     /// Answers given before, by which repeats are known.
-    answers: BTreeSet<Digest>,
+    answers: Seen<Digest>,
     /// Answers to submissions given before.
-    taken: BTreeSet<Digest>,
-    submitted: BTreeSet<[u8; 16]>,
+    taken: Seen<Digest>,
+    submitted: Fingerprints,
     /// The newest answer to a trigger, which a finished run keeps giving.
     last_answer: [Option<Digest>; 2],
     packet_ids: Vec<PacketId>,
     status_bytes: u64,
+    next_call: u64,
     unknown: BTreeMap<&'static str, u64>,
 }
 
@@ -109,12 +113,13 @@ impl<'c> Calls<'c> {
         Self {
             manifest,
             scenario,
-            answers: BTreeSet::new(),
-            taken: BTreeSet::new(),
-            submitted: BTreeSet::new(),
+            answers: Seen::default(),
+            taken: Seen::default(),
+            submitted: Fingerprints::default(),
             last_answer: [None; 2],
             packet_ids: Vec::new(),
             status_bytes: 0,
+            next_call: 1,
             unknown: BTreeMap::new(),
         }
     }
@@ -158,7 +163,7 @@ impl<'c> Calls<'c> {
                 continue;
             }
             let Some((position, call)) = logs.calls.take() else { break };
-            Self::number(position, &call, found);
+            self.number(position, &call, found);
             let at = |member: &str| format!("/{position}/{member}");
             let event = &step.trigger.1.event;
             if !asked {
@@ -221,7 +226,7 @@ impl<'c> Calls<'c> {
         standing: &Standing,
         found: &mut Found,
     ) {
-        Self::number(position, &call, found);
+        self.number(position, &call, found);
         let at = |member: &str| format!("/{position}/{member}");
         if let Some(error) = &call.error {
             if !covers(&call.response_hash, error) {
@@ -263,7 +268,7 @@ impl<'c> Calls<'c> {
         let method = |wanted: ToolMethod| call.method == wanted.as_str();
         let known = match &error.details {
             Some(ToolCallDetails::Message { info }) => {
-                let id = info.strip_prefix("submission_id=").filter(|id| self.submitted.contains(&fingerprint(id)));
+                let id = info.strip_prefix("submission_id=").filter(|id| self.submitted.contains(id));
                 let honest = id.map(|id| submission_conflict(&SubmissionId::from(id)));
                 method(ToolMethod::Submit) && honest.as_ref() == Some(error)
             }
@@ -327,9 +332,11 @@ impl<'c> Calls<'c> {
         submissions: &mut Records<'_, SubmissionRecord>,
         found: &mut Found,
     ) {
-        let manifest = self.manifest;
-        let waiting = submissions.peek().filter(|record| covers(&call.response_hash, &SubmittedBody { record }));
-        if waiting.is_none() {
+        let waiting = submissions.peek();
+        let answered = waiting.is_some_and(|record| covers(&call.response_hash, &SubmittedBody { record }));
+        // One wrong digest is one finding: the other still tells what it is about.
+        let asked = waiting.is_some_and(|record| covers(&call.request_hash, &self.submit_body(record)));
+        if !(answered || asked) {
             if self.taken.contains(&call.response_hash) {
                 *self.unknown.entry("request of a repeated submission").or_default() += 1;
             } else {
@@ -341,19 +348,16 @@ impl<'c> Calls<'c> {
         }
         let Some(submission) = submissions.take() else { return };
         self.submission(&submission, found);
-        self.taken.insert(call.response_hash);
         let record = &submission.1;
-        let request = SubmitBody {
-            content_type: &record.content_type,
-            correlation_id: &record.correlation_id,
-            namespace_id: manifest.namespace_id,
-            payload: &record.payload,
-            run_id: &record.run_id,
-            submission_id: &record.submission_id,
-            submitted_at: record.submitted_at,
-            tenant_id: manifest.tenant_id,
-        };
-        if !covers(&call.request_hash, &request) {
+        if answered {
+            self.taken.insert(call.response_hash);
+        } else {
+            let message =
+                format!("the response hash of {} does not cover submission {}", call.call_id, record.submission_id);
+            let finding = Finding::new(Code::ResponseHashMismatch, CALLS, message);
+            found.add(finding.at(format!("/{position}/response_hash")));
+        }
+        if !asked {
             let message = format!(
                 "the request hash of {} covers no request for submission {}",
                 call.call_id, record.submission_id
@@ -367,6 +371,19 @@ impl<'c> Calls<'c> {
         }
     }
 
+    fn submit_body<'a>(&self, record: &'a SubmissionRecord) -> SubmitBody<'a> {
+        SubmitBody {
+            content_type: &record.content_type,
+            correlation_id: &record.correlation_id,
+            namespace_id: self.manifest.namespace_id,
+            payload: &record.payload,
+            run_id: &record.run_id,
+            submission_id: &record.submission_id,
+            submitted_at: record.submitted_at,
+            tenant_id: self.manifest.tenant_id,
+        }
+    }
+
     fn submission(&mut self, (position, record): &Placed<SubmissionRecord>, found: &mut Found) {
         let at = |member: &str| format!("/{position}/{member}");
         let findings = [
@@ -374,15 +391,17 @@ impl<'c> Calls<'c> {
             content_finding(SUBMISSIONS, || at("content_hash"), &record.payload, record.content_hash),
         ];
         findings.into_iter().flatten().for_each(|finding| found.add(finding));
-        if !self.submitted.insert(fingerprint(record.submission_id.as_str())) {
+        if !self.submitted.insert(record.submission_id.as_str()) {
             let message = format!("submission {} is logged twice", record.submission_id);
             found.add(Finding::new(Code::SubmissionRepeated, SUBMISSIONS, message).at(at("submission_id")));
         }
     }
 
-    fn number(position: usize, call: &ToolCallRecord, found: &mut Found) {
-        let expected = format!("call-{}", position + 1);
-        if call.call_id.as_str() != expected {
+    fn number(&mut self, position: usize, call: &ToolCallRecord, found: &mut Found) {
+        let number = call.call_id.as_str().strip_prefix("call-").and_then(|digits| digits.parse().ok());
+        let number = number.filter(|number| call.call_id.as_str() == format!("call-{number}"));
+        if out_of_sequence(&mut self.next_call, position, number.unwrap_or(0)) {
+            let expected = format!("call-{}", position + 1);
             let message = format!("{CALLS}/{position}/call_id is {}, expected {expected}", call.call_id);
             let finding = Finding::new(Code::SequenceBroken, CALLS, message);
             found.add(finding.at(format!("/{position}/call_id")).differs(expected, &call.call_id));

@@ -5,7 +5,7 @@
 //! What grows with the run are fingerprints: 16 bytes for each trigger id and
 //! submission id, 32 for each answer, and the ids of packets issued.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use super::calls::Calls;
@@ -68,7 +68,6 @@ pub(super) struct Standing {
     pub(super) last: Option<DecisionRecord>,
     pub(super) triggers: u64,
     pub(super) gate_evals: u64,
-    pub(super) decisions: u64,
     pub(super) packets: u64,
 }
 
@@ -77,7 +76,9 @@ pub(super) struct Walk<'c> {
     conditions: BTreeMap<&'c ConditionId, &'c ConditionSpec>,
     scenario: &'c Scenario,
     standing: Standing,
-    seen: BTreeSet<[u8; 16]>,
+    seen: Fingerprints,
+    next_trigger: u64,
+    next_decision: u64,
     replay: Option<Replay<'c>>,
     calls: Calls<'c>,
     found: Found,
@@ -101,12 +102,22 @@ impl<'c> Walk<'c> {
             last: None,
             triggers: 0,
             gate_evals: 0,
-            decisions: 0,
             packets: 0,
         };
         let replay = (options.checks == Checks::Replay).then(|| Replay::new(manifest, scenario, &options.expect));
         let calls = Calls::new(manifest, scenario);
-        Self { manifest, conditions, scenario, standing, seen: BTreeSet::new(), replay, calls, found: Found::default() }
+        Self {
+            manifest,
+            conditions,
+            scenario,
+            standing,
+            seen: Fingerprints::default(),
+            next_trigger: 1,
+            next_decision: 1,
+            replay,
+            calls,
+            found: Found::default(),
+        }
     }
 
     /// What was found, and what the run was decided by.
@@ -133,7 +144,7 @@ impl<'c> Walk<'c> {
             self.unresolved(GATE_EVALS, format!("/{position}/trigger_id"), message);
         }
         while let Some((position, record)) = logs.decisions.take() {
-            let message = if self.seen.contains(&fingerprint(record.trigger_id.as_str())) {
+            let message = if self.seen.contains(record.trigger_id.as_str()) {
                 let message = format!("duplicate decision for trigger {}", record.trigger_id);
                 self.add(Code::DuplicateDecision, DECISIONS, format!("/{position}/trigger_id"), message);
                 continue;
@@ -186,10 +197,10 @@ impl<'c> Walk<'c> {
 
     fn trigger(&mut self, (position, record): &Placed<TriggerRecord>) {
         let event = &record.event;
-        if record.seq != *position as u64 + 1 {
+        if out_of_sequence(&mut self.next_trigger, *position, record.seq) {
             self.sequence(TRIGGERS, format!("/{position}/seq"), position + 1, record.seq);
         }
-        if !self.seen.insert(fingerprint(event.trigger_id.as_str())) {
+        if !self.seen.insert(event.trigger_id.as_str()) {
             let message = format!("trigger {} is logged twice", event.trigger_id);
             self.add(Code::TriggerRepeated, TRIGGERS, format!("/{position}/event/trigger_id"), message);
         }
@@ -208,7 +219,7 @@ impl<'c> Walk<'c> {
         let event = &step.trigger.1.event;
         let (position, decision) = &step.decision;
         let at = |member: &str| format!("/{position}/{member}");
-        if decision.seq != *position as u64 + 1 {
+        if out_of_sequence(&mut self.next_decision, *position, decision.seq) {
             self.sequence(DECISIONS, at("seq"), position + 1, decision.seq);
         }
         let id = format!("decision-{}", decision.seq);
@@ -409,7 +420,6 @@ impl<'c> Walk<'c> {
         let decision = &step.decision.1;
         let standing = &mut self.standing;
         standing.triggers += 1;
-        standing.decisions += 1;
         standing.gate_evals += step.gate_evals.len() as u64;
         standing.packets += step.packets.len() as u64;
         match &decision.outcome {
@@ -457,6 +467,14 @@ impl<'c> Walk<'c> {
             self.found.add(finding);
         }
     }
+}
+
+/// Whether `number` neither fits its position nor follows the number before:
+/// one number left out, or one changed, is one finding.
+pub(super) fn out_of_sequence(next: &mut u64, position: usize, number: u64) -> bool {
+    let fits = number == position as u64 + 1 || number == *next;
+    *next = number.saturating_add(1);
+    !fits
 }
 
 /// A finding if a record speaks of another run than the manifest.
@@ -511,9 +529,28 @@ pub(super) fn is_opening(step: &Step) -> bool {
         && matches!(step.decision.1.outcome, DecisionOutcome::Start { .. })
 }
 
-/// 128 bits are enough to tell ids apart, and small enough to keep them all.
-pub(super) fn fingerprint(text: &str) -> [u8; 16] {
-    let mut half = [0; 16];
-    half.copy_from_slice(&Digest::of(text.as_bytes()).as_bytes()[..16]);
-    half
+/// The texts seen so far. 128 bits are enough to tell them apart, and small
+/// enough to keep them all.
+#[derive(Default)]
+pub(super) struct Fingerprints(Seen<[u8; 16]>);
+
+impl Fingerprints {
+    /// Whether `text` is new.
+    pub(super) fn insert(&mut self, text: &str) -> bool {
+        self.0.insert(Self::of(text))
+    }
+
+    pub(super) fn contains(&self, text: &str) -> bool {
+        self.0.contains(&Self::of(text))
+    }
+
+    fn of(text: &str) -> [u8; 16] {
+        let mut half = [0; 16];
+        half.copy_from_slice(&Digest::of(text.as_bytes()).as_bytes()[..16]);
+        half
+    }
 }
+
+/// What was seen; asked about, and never listed.
+#[allow(clippy::disallowed_types, reason = "nothing looks at the order")]
+pub(super) type Seen<T> = std::collections::HashSet<T>;

@@ -15,6 +15,7 @@ mod replay;
 mod stream;
 
 use std::io::{self, Read};
+use std::sync::OnceLock;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -92,9 +93,29 @@ impl Default for VerifyOptions {
     }
 }
 
+/// Does `count` independent pieces of work, in any order and perhaps at the
+/// same time: core has no threads, its callers may.
+pub type Spread<'a> = &'a dyn Fn(usize, &(dyn Fn(usize) + Sync));
+
+/// Does one piece of work after the other.
+pub fn in_turn(count: usize, work: &(dyn Fn(usize) + Sync)) {
+    (0..count).for_each(work);
+}
+
 /// Verifies the pack behind `reader`, whose manifest is called `manifest_name`.
 pub fn verify(reader: &dyn PackReader, manifest_name: &str, options: &VerifyOptions) -> Report {
-    let mut check = Check::new(reader, options);
+    verify_spread(reader, manifest_name, options, &in_turn)
+}
+
+/// As [`verify`]; files that nothing is read from but their digests may be
+/// hashed at the same time. The report is the same.
+pub fn verify_spread(
+    reader: &dyn PackReader,
+    manifest_name: &str,
+    options: &VerifyOptions,
+    spread: Spread<'_>,
+) -> Report {
+    let mut check = Check { spread, ..Check::new(reader, options) };
     match read_all(reader, manifest_name, MANIFEST_BYTES_MAX) {
         Ok(manifest) => check.run(&manifest, manifest_name),
         Err(fault) => {
@@ -152,6 +173,7 @@ impl Found {
 struct Check<'a> {
     reader: &'a dyn PackReader,
     options: &'a VerifyOptions,
+    spread: Spread<'a>,
     checked_files: u64,
     found: Found,
     settings: Option<Settings>,
@@ -161,7 +183,7 @@ struct Check<'a> {
 impl<'a> Check<'a> {
     fn new(reader: &'a dyn PackReader, options: &'a VerifyOptions) -> Self {
         let found = Found::default();
-        Self { reader, options, checked_files: 0, found, settings: None, unverifiable: Vec::new() }
+        Self { reader, options, spread: &in_turn, checked_files: 0, found, settings: None, unverifiable: Vec::new() }
     }
 
     fn answer(self, subject: Option<Subject>, pack_digest: Option<Digest>) -> Report {
@@ -197,9 +219,7 @@ impl<'a> Check<'a> {
         self.container(&manifest, manifest_name);
         self.root(&manifest);
         if self.options.checks == Checks::Digests {
-            for artifact in &ARTIFACTS {
-                self.digest_only(&manifest, artifact.path);
-            }
+            self.digests(&manifest);
         } else {
             self.contents(&manifest, manifest_name);
         }
@@ -432,23 +452,24 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn digest_only(&mut self, manifest: &Manifest, path: &'static str) {
-        let Some(mut file) = self.open(manifest, path) else { return };
-        let mut hasher = Hasher::default();
-        let mut buffer = vec![0; 64 * 1024];
-        loop {
-            match file.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) => hasher.update(&buffer[..count]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.found.add(stream::unreadable(path, &error, self.options.artifact_bytes_max));
-                    return;
+    fn digests(&mut self, manifest: &Manifest) {
+        let listed: Vec<_> = ARTIFACTS.iter().filter(|artifact| listed(manifest, artifact.path).is_some()).collect();
+        let answers: Vec<OnceLock<_>> = listed.iter().map(|_| OnceLock::new()).collect();
+        let (reader, bytes_max) = (self.reader, self.options.artifact_bytes_max);
+        (self.spread)(listed.len(), &|index| {
+            // Each index comes once; a second answer would be the same.
+            answers[index].get_or_init(|| digest_of(reader, listed[index].path, bytes_max));
+        });
+        for (artifact, answer) in listed.iter().zip(answers) {
+            let path = artifact.path;
+            match answer.into_inner().unwrap_or_else(|| digest_of(reader, path, bytes_max)) {
+                Ok(digest) => {
+                    self.checked_files += 1;
+                    self.digest(manifest, path, digest);
                 }
+                Err(finding) => self.found.add(*finding),
             }
         }
-        self.checked_files += 1;
-        self.digest(manifest, path, hasher.finish());
     }
 
     fn digest(&mut self, manifest: &Manifest, path: &str, digest: Digest) {
@@ -457,6 +478,21 @@ impl<'a> Check<'a> {
         {
             let finding = Finding::new(Code::DigestMismatch, path, format!("hash mismatch for {path}"));
             self.found.add(finding.differs(entry.hash, digest));
+        }
+    }
+}
+
+/// The digest of the file at `path`; the finding says why there is none.
+fn digest_of(reader: &dyn PackReader, path: &'static str, bytes_max: u64) -> Result<Digest, Box<Finding>> {
+    let mut file = reader.open(path, bytes_max).map_err(|fault| Box::new(cannot_open(path, &fault)))?;
+    let mut hasher = Hasher::default();
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hasher.finish()),
+            Ok(count) => hasher.update(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Box::new(stream::unreadable(path, &error, bytes_max))),
         }
     }
 }

@@ -228,7 +228,8 @@ impl<'c> Replay<'c> {
             counts: Counts {
                 triggers: standing.triggers,
                 gate_evals: standing.gate_evals,
-                decisions: standing.decisions,
+                // Its number is bound by the sequence, and told there.
+                decisions: step.decision.1.seq.saturating_sub(1),
                 packets: standing.packets,
                 ..Counts::default()
             },
@@ -416,7 +417,7 @@ impl<'c> Replay<'c> {
             self.kleene = true;
         }
         if let Some(finding) = gate_difference(step, &again.gate_evals, expired) {
-            found.add(finding);
+            found.add(self.other_logic(step, head, evidence, policy).unwrap_or(finding));
             return;
         }
         let recorded = &step.decision.1;
@@ -439,6 +440,32 @@ impl<'c> Replay<'c> {
             return;
         }
         self.compare_packets(step, again.packets, found);
+    }
+
+    /// A finding if a step comes out only under the logic that the run was not
+    /// decided by before.
+    fn other_logic(
+        &mut self,
+        step: &Step,
+        head: &Head,
+        evidence: &BTreeMap<ConditionId, Evidence>,
+        policy: &Policy,
+    ) -> Option<Finding> {
+        if self.kleene == self.bochvar {
+            return None;
+        }
+        self.kleene = !self.kleene;
+        let other = self.decide(step, head, evidence, policy);
+        self.kleene = !self.kleene;
+        other.ok().filter(|other| same_gates(step, &other.gate_evals))?;
+        let name = |kleene| if kleene { "kleene" } else { "bochvar" };
+        let (before, here) = (name(self.kleene), name(!self.kleene));
+        let message = format!(
+            "trigger {} is decided by {here} logic, and those before it by {before}",
+            step.trigger.1.event.trigger_id
+        );
+        let at = step.gate_evals.first().map_or(String::new(), |(position, _)| format!("/{position}/evaluation"));
+        Some(Finding::new(Code::NoSetting, GATE_EVALS, message).at(at).differs(before, here))
     }
 
     /// Packets as they would have been issued. Receipts of other dispatchers
