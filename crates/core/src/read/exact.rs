@@ -353,10 +353,10 @@ mod tests {
         all
     }
 
-    fn holds<T: DeserializeOwned + Serialize>(record: Value) {
+    fn holds<T: DeserializeOwned + Serialize>(record: &Value) {
         let text = record.to_string();
         assert!(exactly::<T>(&text).is_some(), "an honest record takes the quick way: {text}");
-        for other in spoilt(&record) {
+        for other in spoilt(record) {
             let text = other.to_string();
             if let Some(read) = exactly::<T>(&text) {
                 assert_eq!(String::from_utf8(canon::to_vec(&read).unwrap()).unwrap(), text);
@@ -368,7 +368,7 @@ mod tests {
     fn takes_only_what_a_writer_writes() {
         let digest = json!({"algorithm": "sha256", "value": DIGEST});
         let time = json!({"kind": "logical", "value": 3});
-        holds::<TriggerRecord>(json!({"event": {"correlation_id": null, "kind": "tick", "namespace_id": 1,
+        holds::<TriggerRecord>(&json!({"event": {"correlation_id": null, "kind": "tick", "namespace_id": 1,
             "payload": {"kind": "json", "value": {"a": [1, null]}}, "run_id": "r", "source_id": "s", "tenant_id": 1,
             "time": time, "trigger_id": "t"}, "seq": 1}));
         for outcome in [
@@ -378,10 +378,10 @@ mod tests {
             json!({"kind": "hold", "summary": {"policy_tags": [], "retry_hint": null, "status": "hold", "unmet_gates": ["g"]}}),
             json!({"kind": "fail", "reason": "timeout"}),
         ] {
-            holds::<DecisionRecord>(json!({"correlation_id": "c", "decided_at": time, "decision_id": "decision-1",
+            holds::<DecisionRecord>(&json!({"correlation_id": "c", "decided_at": time, "decision_id": "decision-1",
                 "outcome": outcome, "seq": 1, "stage_id": "a", "trigger_id": "t"}));
         }
-        holds::<GateEvalRecord>(json!({"evaluation": {"gate_id": "g", "status": "True",
+        holds::<GateEvalRecord>(&json!({"evaluation": {"gate_id": "g", "status": "True",
             "trace": [{"condition_id": "c", "status": "True"}]}, "evidence": [{"condition_id": "c", "result": {
             "content_type": "text/plain", "error": {"code": "x", "details": {"k": 1}, "message": "m"},
             "evidence_anchor": {"anchor_type": "env", "anchor_value": "K"}, "evidence_hash": digest,
@@ -397,21 +397,23 @@ mod tests {
             ),
             (json!({"channel": "c", "kind": "channel"}), json!({"kind": "json", "value": "x"})),
         ] {
-            holds::<PacketRecord>(json!({"decision_id": "decision-1", "envelope": {"content_hash": digest,
+            holds::<PacketRecord>(&json!({"decision_id": "decision-1", "envelope": {"content_hash": digest,
                 "content_type": "application/json", "correlation_id": null, "expiry": time, "issued_at": time,
                 "packet_id": "p", "run_id": "r", "scenario_id": "s", "schema_id": "x", "stage_id": "a",
                 "visibility": {"labels": [], "policy_tags": ["t"]}}, "payload": payload, "receipts": [{
                 "dispatch_id": "d", "dispatched_at": time, "dispatcher": "log", "receipt_hash": digest,
                 "target": target}]}));
         }
-        holds::<SubmissionRecord>(json!({"content_hash": digest, "content_type": "text/plain", "correlation_id": null,
-            "payload": {"kind": "json", "value": 1}, "run_id": "r", "submission_id": "s", "submitted_at": time}));
+        holds::<SubmissionRecord>(
+            &json!({"content_hash": digest, "content_type": "text/plain", "correlation_id": null,
+            "payload": {"kind": "json", "value": 1}, "run_id": "r", "submission_id": "s", "submitted_at": time}),
+        );
         for details in [
             json!({"info": "i", "kind": "message"}),
             json!({"blocked_by_policy": true, "kind": "provider_missing", "missing_providers": ["p"],
                 "required_capabilities": []}),
         ] {
-            holds::<ToolCallRecord>(json!({"call_id": "call-1", "called_at": time, "correlation_id": null,
+            holds::<ToolCallRecord>(&json!({"call_id": "call-1", "called_at": time, "correlation_id": null,
                 "error": {"code": "c", "details": details, "message": "m"}, "method": "scenario.next",
                 "request_hash": digest, "response_hash": digest}));
         }
