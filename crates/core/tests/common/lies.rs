@@ -94,7 +94,7 @@ fn get_mut<'v>(document: &'v mut Value, at: &[Part]) -> &'v mut Value {
     })
 }
 
-const WORDS: [&[&str]; 8] = [
+pub(crate) const WORDS: [&[&str]; 8] = [
     &["True", "False", "Unknown"],
     &["true", "false", "unknown"],
     &["verified", "asserted"],
