@@ -10,9 +10,9 @@ mod out;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use commands::{COULD_NOT, authoring, build, diff, explain, pin, replay, show, verify};
+use commands::{COULD_NOT, authoring, build, diff, explain, pin, replay, seal, show, unseal, verify};
 
-/// Verify, replay, compare and build packs, offline
+/// Verify, replay, compare, seal and build packs, offline
 #[derive(Parser)]
 #[command(name = "runpack", version, max_term_width = 100, disable_help_flag = true)]
 struct Cli {
@@ -31,6 +31,8 @@ enum Command {
     Diff(diff::DiffArgs),
     Pin(pin::PinArgs),
     Explain(explain::ExplainArgs),
+    Seal(seal::SealArgs),
+    Unseal(unseal::UnsealArgs),
     Build(Box<build::BuildArgs>),
     Authoring(authoring::AuthoringArgs),
 }
@@ -43,6 +45,8 @@ fn main() -> ExitCode {
         Command::Diff(args) => diff::diff(&args),
         Command::Pin(args) => pin::pin(&args),
         Command::Explain(args) => explain::explain(&args),
+        Command::Seal(args) => seal::seal(&args),
+        Command::Unseal(args) => unseal::unseal(&args),
         Command::Build(args) => build::build(&args),
         Command::Authoring(args) => authoring::authoring(&args),
     };

@@ -2,13 +2,14 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use runpack_beneath::{Fault, Links, check_read_path};
 use runpack_core::pack::PackReader;
 use runpack_core::pack::layout::MANIFEST_NAME;
 
-use super::{DirectoryReader, OpenFault};
+use super::{ArchiveReader, DirectoryReader, OpenFault};
 
 /// Where a pack is. That anything is there is not known yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,8 +43,8 @@ pub enum LocationError {
     #[error("the location is empty\nhint: give the pack's directory")]
     Empty,
     /// A place that this version does not read.
-    #[error("`{location}` is {what}, and this version reads directories only\nhint: {hint}")]
-    NotADirectory {
+    #[error("`{location}` is {what}, and this version reads directories and archives only\nhint: {hint}")]
+    Elsewhere {
         /// As given.
         location: String,
         /// What it is.
@@ -75,6 +76,11 @@ pub enum LocationError {
         /// As given.
         name: String,
     },
+    /// Nobody types an archive.
+    #[error(
+        "`-` is standard input, and that is a terminal\nhint: feed it a sealed pack: `… < pack.runpack.tar`; a directory of that name is `./-`"
+    )]
+    Terminal,
     /// It was understood, and cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenFault),
@@ -99,7 +105,7 @@ impl Location {
             return Ok(Self::StandardInput);
         }
         if let Some((what, hint)) = elsewhere(location) {
-            return Err(LocationError::NotADirectory { location: location.to_owned(), what, hint });
+            return Err(LocationError::Elsewhere { location: location.to_owned(), what, hint });
         }
         let path = file_url(location)?.unwrap_or_else(|| PathBuf::from(location));
         let wanted = manifest_name.unwrap_or(MANIFEST_NAME);
@@ -139,15 +145,11 @@ impl Location {
     /// # Errors
     /// See [`LocationError`].
     pub fn open(&self, options: &ReadOptions) -> Result<Box<dyn PackReader>, LocationError> {
-        let elsewhere = |location: String, what, hint| LocationError::NotADirectory { location, what, hint };
         match self {
             Self::Directory { directory, .. } => Ok(Box::new(DirectoryReader::open(directory)?.links(options.links))),
-            Self::Archive(path) => {
-                Err(elsewhere(path.display().to_string(), "an archive", "unpack it and give the directory"))
-            }
-            Self::StandardInput => {
-                Err(elsewhere("-".to_owned(), "standard input", "for a directory of that name write `./-`"))
-            }
+            Self::Archive(path) => Ok(Box::new(ArchiveReader::open(path)?)),
+            Self::StandardInput if io::stdin().is_terminal() => Err(LocationError::Terminal),
+            Self::StandardInput => Ok(Box::new(ArchiveReader::spool(io::stdin().lock(), options.artifact_bytes_max)?)),
         }
     }
 }
@@ -262,7 +264,7 @@ mod tests {
         for place in places {
             let error = parse(place, None).unwrap_err();
             assert!(error.contains(&format!("`{place}`")), "{error}");
-            assert!(error.contains("this version reads directories only\nhint: "), "{error}");
+            assert!(error.contains("this version reads directories and archives only\nhint: "), "{error}");
         }
         assert!(parse("", None).unwrap_err().contains("empty"));
     }

@@ -1,5 +1,7 @@
-//! Packs as directories: where they are, how they are read, how they get there.
+//! Packs in directories and archives: where they are, how they are read, how
+//! they get there.
 
+mod archive;
 mod directory;
 mod export;
 mod location;
@@ -7,6 +9,9 @@ mod publish;
 mod rename;
 mod staging;
 
+pub use archive::{
+    ARCHIVE_ENDING, ArchiveReader, CopyError, SealError, Sealed, UnsealError, Unsealed, Verified, seal, seal_to, unseal,
+};
 pub use directory::{DirectoryReader, OpenFault};
 pub use export::{ExportError, ExportRequest, Exported, export};
 pub use location::{Location, LocationError, ReadOptions};
