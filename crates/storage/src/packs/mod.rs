@@ -3,6 +3,8 @@
 mod directory;
 mod export;
 mod location;
+#[cfg(feature = "object-store")]
+pub mod object;
 mod publish;
 mod rename;
 mod staging;
