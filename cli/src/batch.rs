@@ -174,7 +174,7 @@ fn answer(job: &Job, read: &ReadArgs, threads: usize) -> Answer {
         _ if !job.pinned => Err("no digest is known for this path, and --expect-file asks for one".to_owned()),
         Ok((reader, manifest_name)) => {
             let spread = |count: usize, work: &(dyn Fn(usize) + Sync)| spread(threads, count, work);
-            Ok(verify_spread(&reader, &manifest_name, &job.options, &spread))
+            Ok(verify_spread(&*reader, &manifest_name, &job.options, &spread))
         }
         Err(error) => Err(error),
     };

@@ -18,9 +18,9 @@ use clap::Args;
 use runpack_core::engine::Scenario;
 use runpack_core::model::ScenarioSpec;
 use runpack_core::pack::layout::ARTIFACT_BYTES_MAX;
-use runpack_core::pack::{Pack, Report, Verdict, VerifyOptions, verify};
+use runpack_core::pack::{Pack, PackReader, Report, Verdict, VerifyOptions, verify};
 use runpack_core::read::{self, Admit, Profile, Unknown};
-use runpack_storage::packs::{DirectoryReader, Links, PackLocation};
+use runpack_storage::packs::{Links, Location, ReadOptions};
 use serde::de::DeserializeOwned;
 
 /// Could not tell, or could not do.
@@ -44,15 +44,16 @@ pub(crate) struct ReadArgs {
 }
 
 impl ReadArgs {
-    /// A pack, opened.
+    /// A pack, opened, and its manifest's name.
     ///
     /// # Errors
     /// The place cannot be opened at all.
-    pub(crate) fn open(&self, path: &str) -> Result<(DirectoryReader, String), String> {
-        let location = PackLocation::parse(path, self.manifest.as_deref()).map_err(|error| error.to_string())?;
+    pub(crate) fn open(&self, path: &str) -> Result<(Box<dyn PackReader>, String), String> {
+        let location = Location::parse(path, self.manifest.as_deref()).map_err(|error| error.to_string())?;
         let links = if self.allow_hard_links { Links::Any } else { Links::Single };
-        let reader = DirectoryReader::open(&location.directory).map_err(|error| error.to_string())?.links(links);
-        Ok((reader, location.manifest_name))
+        let options = ReadOptions { links, artifact_bytes_max: self.max_artifact_bytes };
+        let reader = location.open(&options).map_err(|error| error.to_string())?;
+        Ok((reader, location.manifest_name().to_owned()))
     }
 
     /// Verifies a pack with everything, and reads its records if they can be.
@@ -62,8 +63,8 @@ impl ReadArgs {
     pub(crate) fn read(&self, path: &str) -> Result<(Report, Result<Pack, String>), String> {
         let (reader, manifest_name) = self.open(path)?;
         let options = VerifyOptions { artifact_bytes_max: self.max_artifact_bytes, ..VerifyOptions::default() };
-        let report = verify(&reader, &manifest_name, &options);
-        let pack = Pack::read(&reader, &manifest_name, self.max_artifact_bytes).map_err(|fault| fault.to_string());
+        let report = verify(&*reader, &manifest_name, &options);
+        let pack = Pack::read(&*reader, &manifest_name, self.max_artifact_bytes).map_err(|fault| fault.to_string());
         Ok((report, pack))
     }
 }

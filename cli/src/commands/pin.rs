@@ -35,7 +35,7 @@ pub(crate) fn pin(args: &PinArgs) -> Outcome {
         }
         let (reader, manifest_name) = args.read.open(path)?;
         let options = VerifyOptions { artifact_bytes_max: args.read.max_artifact_bytes, ..VerifyOptions::default() };
-        let report = verify(&reader, &manifest_name, &options);
+        let report = verify(&*reader, &manifest_name, &options);
         match report.pack_digest {
             Some(digest) if report.verdict.passed() => {
                 let _ = writeln!(lock, "{digest}  {path}");

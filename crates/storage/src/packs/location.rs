@@ -4,20 +4,38 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use runpack_beneath::{Fault, check_read_path};
+use runpack_beneath::{Fault, Links, check_read_path};
+use runpack_core::pack::PackReader;
 use runpack_core::pack::layout::MANIFEST_NAME;
 
-/// A pack's directory and the name of the manifest in it. That either exists is
-/// not known yet.
+use super::{DirectoryReader, OpenFault};
+
+/// Where a pack is. That anything is there is not known yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PackLocation {
-    /// The directory.
-    pub directory: PathBuf,
-    /// Relative to the directory, `/` between components.
-    pub manifest_name: String,
+pub enum Location {
+    /// In a directory.
+    Directory {
+        /// The directory.
+        directory: PathBuf,
+        /// Relative to the directory, `/` between components.
+        manifest_name: String,
+    },
+    /// In an archive, whose manifest has one name only.
+    Archive(PathBuf),
+    /// In an archive that comes in on standard input.
+    StandardInput,
 }
 
-/// Why a location was not understood.
+/// What is given to whatever is opened; not all of it speaks of every place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadOptions {
+    /// Whether files in a directory may have other names.
+    pub links: Links,
+    /// Bytes of one artifact, where it has to be brought here before it is read.
+    pub artifact_bytes_max: u64,
+}
+
+/// Why a location was not understood, or not opened.
 #[derive(Debug, thiserror::Error)]
 pub enum LocationError {
     /// Nothing was said.
@@ -32,6 +50,14 @@ pub enum LocationError {
         what: &'static str,
         /// What to do.
         hint: &'static str,
+    },
+    /// A `file` URL that names no path.
+    #[error("`{location}` names no file: {reason}\nhint: write `file:///` and an absolute path, or the path alone")]
+    FileUrl {
+        /// As given.
+        location: String,
+        /// What is wrong with it.
+        reason: &'static str,
     },
     /// No file in a pack can have that name.
     #[error("`{name}` cannot be the name of a manifest: {reason}")]
@@ -49,12 +75,16 @@ pub enum LocationError {
         /// As given.
         name: String,
     },
+    /// It was understood, and cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenFault),
 }
 
-impl PackLocation {
-    /// Understands a directory, or a path to the manifest in it. What is no
-    /// directory is taken for a manifest; what does not exist, only if it is
-    /// called like one.
+impl Location {
+    /// Understands a directory, a path to the manifest in it, an archive, a
+    /// `file` URL of one of these, and `-`. A file is an archive if its name
+    /// ends like one, else a manifest; what does not exist is a manifest only
+    /// if it is called like one. `manifest_name` speaks of directories only.
     ///
     /// # Errors
     /// See [`LocationError`].
@@ -65,15 +95,21 @@ impl PackLocation {
         if let Some(name) = manifest_name {
             check_manifest_name(name)?;
         }
-        let path = Path::new(location);
-        let wanted = manifest_name.unwrap_or(MANIFEST_NAME);
-        if fs::metadata(path).is_ok_and(|metadata| metadata.is_dir()) {
-            return Ok(Self { directory: path.to_owned(), manifest_name: wanted.to_owned() });
+        if location == "-" {
+            return Ok(Self::StandardInput);
         }
         if let Some((what, hint)) = elsewhere(location) {
             return Err(LocationError::NotADirectory { location: location.to_owned(), what, hint });
         }
-        let exists = fs::symlink_metadata(path).is_ok();
+        let path = file_url(location)?.unwrap_or_else(|| PathBuf::from(location));
+        let wanted = manifest_name.unwrap_or(MANIFEST_NAME);
+        if fs::metadata(&path).is_ok_and(|metadata| metadata.is_dir()) {
+            return Ok(Self::Directory { directory: path, manifest_name: wanted.to_owned() });
+        }
+        if is_archive(location) {
+            return Ok(Self::Archive(path));
+        }
+        let exists = fs::symlink_metadata(&path).is_ok();
         let name = path.file_name().and_then(OsStr::to_str);
         match name {
             Some(name) if exists || name == wanted => {
@@ -84,9 +120,34 @@ impl PackLocation {
                 check_manifest_name(name)?;
                 let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
                 let directory = parent.unwrap_or(Path::new(".")).to_owned();
-                Ok(Self { directory, manifest_name: name.to_owned() })
+                Ok(Self::Directory { directory, manifest_name: name.to_owned() })
             }
-            _ => Ok(Self { directory: path.to_owned(), manifest_name: wanted.to_owned() }),
+            _ => Ok(Self::Directory { directory: path, manifest_name: wanted.to_owned() }),
+        }
+    }
+
+    /// The manifest's name in the pack.
+    pub fn manifest_name(&self) -> &str {
+        match self {
+            Self::Directory { manifest_name, .. } => manifest_name,
+            Self::Archive(_) | Self::StandardInput => MANIFEST_NAME,
+        }
+    }
+
+    /// Opens what is there.
+    ///
+    /// # Errors
+    /// See [`LocationError`].
+    pub fn open(&self, options: &ReadOptions) -> Result<Box<dyn PackReader>, LocationError> {
+        let elsewhere = |location: String, what, hint| LocationError::NotADirectory { location, what, hint };
+        match self {
+            Self::Directory { directory, .. } => Ok(Box::new(DirectoryReader::open(directory)?.links(options.links))),
+            Self::Archive(path) => {
+                Err(elsewhere(path.display().to_string(), "an archive", "unpack it and give the directory"))
+            }
+            Self::StandardInput => {
+                Err(elsewhere("-".to_owned(), "standard input", "for a directory of that name write `./-`"))
+            }
         }
     }
 }
@@ -98,21 +159,56 @@ fn check_manifest_name(name: &str) -> Result<(), LocationError> {
     })
 }
 
-/// What the location is instead of a directory, and what to do about it.
+/// What the location is instead of a path, and what to do about it.
 fn elsewhere(location: &str) -> Option<(&'static str, &'static str)> {
-    if location == "-" {
-        return Some(("standard input", "for a directory of that name write `./-`"));
+    let (scheme, _) = location.split_once("://")?;
+    match scheme.to_ascii_lowercase().as_str() {
+        "file" => None,
+        "s3" | "az" | "gs" => Some(("object storage", "download the pack and give its directory")),
+        _ => Some(("a URL", "download the pack and give its directory")),
     }
-    if let Some((scheme, _)) = location.split_once("://") {
-        return match scheme.to_ascii_lowercase().as_str() {
-            "s3" | "az" | "gs" => Some(("object storage", "download the pack and give its directory")),
-            "file" => Some(("a URL", "give the path alone")),
-            _ => Some(("a URL", "download the pack and give its directory")),
-        };
+}
+
+/// The path in a `file` URL; `None` if the location is no URL.
+fn file_url(location: &str) -> Result<Option<PathBuf>, LocationError> {
+    let Some((_, rest)) = location.split_once("://") else { return Ok(None) };
+    let refuse = |reason| Err(LocationError::FileUrl { location: location.to_owned(), reason });
+    let path = rest.strip_prefix("localhost").filter(|path| path.starts_with('/')).unwrap_or(rest);
+    if !path.starts_with('/') {
+        return refuse("it names another machine, or no absolute path");
     }
+    if path.contains(['?', '#']) {
+        return refuse("a query or fragment belongs to no path");
+    }
+    match unescaped(path) {
+        Some(path) if !path.contains('\0') => Ok(Some(PathBuf::from(path))),
+        _ => refuse("an escape in it stands for no text"),
+    }
+}
+
+/// `%20` and its like resolved; `None` if that gives no UTF-8.
+fn unescaped(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
+        }
+        let (digits, tail) = rest.split_at_checked(2)?;
+        let digit = |digit: u8| char::from(digit).to_digit(16);
+        bytes.push(u8::try_from(digit(digits[0])? * 16 + digit(digits[1])?).ok()?);
+        rest = tail;
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// Compressed ones, too, so that they are refused as what they are.
+fn is_archive(location: &str) -> bool {
     let lower = location.to_ascii_lowercase();
-    let archives = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".zip"];
-    archives.iter().any(|ending| lower.ends_with(ending)).then_some(("an archive", "unpack it and give the directory"))
+    let archives = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2", ".zip"];
+    archives.iter().any(|ending| lower.ends_with(ending))
 }
 
 #[cfg(test)]
@@ -120,8 +216,12 @@ mod tests {
     use super::*;
 
     fn parse(location: &str, name: Option<&str>) -> Result<(String, String), String> {
-        let location = PackLocation::parse(location, name).map_err(|error| error.to_string())?;
-        Ok((location.directory.to_str().unwrap().to_owned(), location.manifest_name))
+        match Location::parse(location, name).map_err(|error| error.to_string())? {
+            Location::Directory { directory, manifest_name } => {
+                Ok((directory.to_str().unwrap().to_owned(), manifest_name))
+            }
+            other => Err(format!("{other:?}")),
+        }
     }
 
     fn at(directory: &str, name: &str) -> Result<(String, String), String> {
@@ -157,25 +257,38 @@ mod tests {
 
     #[test]
     fn is_not_elsewhere() {
-        let places = [
-            "s3://bucket/pack",
-            "S3://bucket/pack",
-            "az://c/p",
-            "gs://b/p",
-            "https://example.org/p",
-            "http://h/p",
-            "file:///tmp/p",
-            "-",
-            "pack.tar",
-            "PACK.TAR",
-            "dir/pack.tar.gz",
-        ];
+        let places =
+            ["s3://bucket/pack", "S3://bucket/pack", "az://c/p", "gs://b/p", "https://example.org/p", "http://h/p"];
         for place in places {
             let error = parse(place, None).unwrap_err();
             assert!(error.contains(&format!("`{place}`")), "{error}");
             assert!(error.contains("this version reads directories only\nhint: "), "{error}");
         }
         assert!(parse("", None).unwrap_err().contains("empty"));
+    }
+
+    #[test]
+    fn is_an_archive_by_its_name_unless_it_is_a_directory() {
+        for archive in ["pack.tar", "PACK.TAR", "dir/pack.runpack.tar", "pack.tar.gz", "file.zip"] {
+            for name in [None, Some("index.json")] {
+                assert_eq!(Location::parse(archive, name).unwrap(), Location::Archive(archive.into()));
+            }
+        }
+        assert_eq!(Location::parse("-", None).unwrap(), Location::StandardInput);
+        assert_eq!(parse("./-", None), at("./-", "manifest.json"));
+    }
+
+    #[test]
+    fn is_a_path_in_a_url() {
+        assert_eq!(parse("file:///no/such", None), at("/no/such", "manifest.json"));
+        assert_eq!(parse("FILE://localhost/no/a%20b%C3%a9/manifest.json", None), at("/no/a b\u{e9}", "manifest.json"));
+        assert_eq!(Location::parse("file:///a/b.tar", None).unwrap(), Location::Archive("/a/b.tar".into()));
+        for url in
+            ["file://host/a", "file://a", "file:///a?b", "file:///a#b", "file:///a%2", "file:///%ff", "file:///%00"]
+        {
+            let error = parse(url, None).unwrap_err();
+            assert!(error.contains(&format!("`{url}` names no file: ")) && error.contains("\nhint: "), "{error}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod staging;
 
 pub use directory::{DirectoryReader, OpenFault};
 pub use export::{ExportError, ExportRequest, Exported, export};
-pub use location::{LocationError, PackLocation};
+pub use location::{Location, LocationError, ReadOptions};
 pub use publish::{PublishError, Published, Replace, StagedPack};
 pub use runpack_beneath::Links;
 
