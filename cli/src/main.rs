@@ -10,7 +10,9 @@ mod out;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use commands::{COULD_NOT, authoring, build, diff, explain, pin, replay, show, verify};
+use commands::{COULD_NOT, authoring, build, diff, explain, pin, pull, replay, show, verify};
+#[cfg(feature = "object-store")]
+use commands::{gc, ls, mirror, push};
 
 /// Verify, replay, compare and build packs, offline
 #[derive(Parser)]
@@ -32,6 +34,15 @@ enum Command {
     Pin(pin::PinArgs),
     Explain(explain::ExplainArgs),
     Build(Box<build::BuildArgs>),
+    Pull(pull::PullArgs),
+    #[cfg(feature = "object-store")]
+    Push(push::PushArgs),
+    #[cfg(feature = "object-store")]
+    Mirror(mirror::MirrorArgs),
+    #[cfg(feature = "object-store")]
+    Ls(ls::LsArgs),
+    #[cfg(feature = "object-store")]
+    Gc(gc::GcArgs),
     Authoring(authoring::AuthoringArgs),
 }
 
@@ -44,6 +55,15 @@ fn main() -> ExitCode {
         Command::Pin(args) => pin::pin(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Build(args) => build::build(&args),
+        Command::Pull(args) => pull::pull(&args),
+        #[cfg(feature = "object-store")]
+        Command::Push(args) => push::push(&args),
+        #[cfg(feature = "object-store")]
+        Command::Mirror(args) => mirror::mirror(&args),
+        #[cfg(feature = "object-store")]
+        Command::Ls(args) => ls::ls(&args),
+        #[cfg(feature = "object-store")]
+        Command::Gc(args) => gc::gc(&args),
         Command::Authoring(args) => authoring::authoring(&args),
     };
     outcome.unwrap_or_else(|error| {

@@ -1,5 +1,6 @@
 //! Packs as directories: where they are, how they are read, how they get there.
 
+mod copy;
 mod directory;
 mod export;
 mod location;
@@ -8,12 +9,15 @@ pub mod object;
 mod publish;
 mod rename;
 mod staging;
+mod stores;
 
+pub use copy::{CopyError, copy};
 pub use directory::{DirectoryReader, OpenFault};
 pub use export::{ExportError, ExportRequest, Exported, export};
 pub use location::{Location, LocationError, ReadOptions};
 pub use publish::{PublishError, Published, Replace, StagedPack};
 pub use runpack_beneath::Links;
+pub use stores::{Stores, in_object_storage};
 
 #[cfg(test)]
 #[cfg(target_os = "linux")]

@@ -83,6 +83,12 @@ impl Bucket {
         Self { store, url: url.into(), home: home.clone(), gate, patience, probed: Arc::default() }
     }
 
+    /// The same bucket, with another prefix that was named.
+    #[must_use]
+    pub fn at_home(&self, home: &Path) -> Self {
+        Self { home: home.clone(), ..self.clone() }
+    }
+
     /// How messages and receipts name it, without a slash at the end.
     pub fn url(&self) -> &str {
         &self.url
