@@ -80,28 +80,65 @@ pub(crate) fn run(
     progress: Progress,
     mut told: impl FnMut(Answer),
 ) -> Summary {
+    let bar = (progress == Progress::Bar).then(|| bar(jobs.len() as u64));
+    // Where there are fewer packs than workers, the files of one are spread.
+    let threads = workers.max(1).div_ceil(jobs.len().max(1));
+    let mut summary = Summary::default();
+    let mut done = 0;
+    let step = |_: usize| {
+        done += 1;
+        if let Some(bar) = &bar {
+            bar.inc(1);
+        }
+        if progress == Progress::Json {
+            out::talk(format_args!("{{\"done\":{done},\"total\":{}}}", jobs.len()));
+        }
+    };
+    summary.left = each(
+        jobs.len(),
+        workers,
+        |index| answer(&jobs[index], read, threads),
+        step,
+        |answer| {
+            summary.count(&answer);
+            told(answer);
+        },
+    );
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    summary
+}
+
+/// Does `count` pieces of work with some workers and hands over what they come
+/// to in their order; `step` is told as each is done. Answers how many were
+/// left because of Ctrl-C.
+pub(crate) fn each<T: Send>(
+    count: usize,
+    workers: usize,
+    work: impl Fn(usize) -> T + Sync,
+    mut step: impl FnMut(usize),
+    mut told: impl FnMut(T),
+) -> usize {
     static STOP: AtomicBool = AtomicBool::new(false);
     // A second handler cannot be set; tests of this crate never get here twice.
     let _ = ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed));
     let next = AtomicUsize::new(0);
-    // Where there are fewer packs than workers, the files of one are spread.
-    let threads = workers.max(1).div_ceil(jobs.len().max(1));
-    let workers = workers.clamp(1, jobs.len().max(1));
+    let workers = workers.clamp(1, count.max(1));
     // Many packs are mostly small ones: handing them over one by one would
     // cost as much as verifying them.
-    let at_once = (jobs.len() / (16 * workers)).clamp(1, AT_ONCE_MAX);
+    let at_once = (count / (16 * workers)).clamp(1, AT_ONCE_MAX);
     let (sender, answers) = mpsc::sync_channel(workers * 4);
-    let bar = (progress == Progress::Bar).then(|| bar(jobs.len() as u64));
-    let mut summary = Summary::default();
+    let mut done = 0;
     std::thread::scope(|scope| {
         for _ in 0..workers {
-            let (sender, next) = (sender.clone(), &next);
+            let (sender, next, work) = (sender.clone(), &next, &work);
             scope.spawn(move || {
                 while !STOP.load(Ordering::Relaxed) {
                     let start = next.fetch_add(at_once, Ordering::Relaxed);
-                    let Some(mine) = jobs.get(start..jobs.len().min(start + at_once)) else { break };
-                    let begun = mine.iter().take_while(|_| !STOP.load(Ordering::Relaxed));
-                    let answers: Vec<_> = begun.map(|job| answer(job, read, threads)).collect();
+                    let mine = start..count.min(start + at_once);
+                    let begun = mine.take_while(|_| !STOP.load(Ordering::Relaxed));
+                    let answers: Vec<_> = begun.map(work).collect();
                     if answers.is_empty() || sender.send((start, answers)).is_err() {
                         break;
                     }
@@ -110,34 +147,21 @@ pub(crate) fn run(
         }
         drop(sender);
         let mut waiting = BTreeMap::new();
-        let (mut due, mut done) = (0, 0);
+        let mut due = 0;
         let answers = answers.into_iter().flat_map(|(start, answers)| (start..).zip(answers));
         for (index, answer) in answers {
             done += 1;
-            if let Some(bar) = &bar {
-                bar.inc(1);
-            }
-            if progress == Progress::Json {
-                out::talk(format_args!("{{\"done\":{done},\"total\":{}}}", jobs.len()));
-            }
+            step(index);
             waiting.insert(index, answer);
             while let Some(answer) = waiting.remove(&due) {
-                summary.count(&answer);
                 told(answer);
                 due += 1;
             }
         }
         // Behind a gap that Ctrl-C left there may be answers all the same.
-        for answer in waiting.into_values() {
-            summary.count(&answer);
-            told(answer);
-        }
-        summary.left = jobs.len() - done;
+        waiting.into_values().for_each(told);
     });
-    if let Some(bar) = bar {
-        bar.finish_and_clear();
-    }
-    summary
+    count - done
 }
 
 impl Summary {

@@ -10,7 +10,9 @@ mod out;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use commands::{COULD_NOT, authoring, build, diff, explain, pin, replay, seal, show, unseal, verify};
+use commands::{COULD_NOT, authoring, build, diff, explain, pin, pull, replay, seal, show, unseal, verify};
+#[cfg(feature = "object-store")]
+use commands::{gc, ls, mirror, push};
 
 /// Verify, replay, compare, seal and build packs, offline
 #[derive(Parser)]
@@ -34,6 +36,15 @@ enum Command {
     Seal(seal::SealArgs),
     Unseal(unseal::UnsealArgs),
     Build(Box<build::BuildArgs>),
+    Pull(pull::PullArgs),
+    #[cfg(feature = "object-store")]
+    Push(push::PushArgs),
+    #[cfg(feature = "object-store")]
+    Mirror(mirror::MirrorArgs),
+    #[cfg(feature = "object-store")]
+    Ls(ls::LsArgs),
+    #[cfg(feature = "object-store")]
+    Gc(gc::GcArgs),
     Authoring(authoring::AuthoringArgs),
 }
 
@@ -48,6 +59,15 @@ fn main() -> ExitCode {
         Command::Seal(args) => seal::seal(&args),
         Command::Unseal(args) => unseal::unseal(&args),
         Command::Build(args) => build::build(&args),
+        Command::Pull(args) => pull::pull(&args),
+        #[cfg(feature = "object-store")]
+        Command::Push(args) => push::push(&args),
+        #[cfg(feature = "object-store")]
+        Command::Mirror(args) => mirror::mirror(&args),
+        #[cfg(feature = "object-store")]
+        Command::Ls(args) => ls::ls(&args),
+        #[cfg(feature = "object-store")]
+        Command::Gc(args) => gc::gc(&args),
         Command::Authoring(args) => authoring::authoring(&args),
     };
     outcome.unwrap_or_else(|error| {

@@ -5,7 +5,16 @@ pub(crate) mod authoring;
 pub(crate) mod build;
 pub(crate) mod diff;
 pub(crate) mod explain;
+#[cfg(feature = "object-store")]
+pub(crate) mod gc;
+#[cfg(feature = "object-store")]
+pub(crate) mod ls;
+#[cfg(feature = "object-store")]
+pub(crate) mod mirror;
 pub(crate) mod pin;
+pub(crate) mod pull;
+#[cfg(feature = "object-store")]
+pub(crate) mod push;
 pub(crate) mod replay;
 pub(crate) mod seal;
 pub(crate) mod show;
@@ -15,6 +24,7 @@ pub(crate) mod verify;
 use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
 
 use clap::Args;
 use runpack_core::engine::Scenario;
@@ -22,7 +32,7 @@ use runpack_core::model::ScenarioSpec;
 use runpack_core::pack::layout::ARTIFACT_BYTES_MAX;
 use runpack_core::pack::{Pack, PackReader, Report, Verdict, VerifyOptions, verify};
 use runpack_core::read::{self, Admit, Profile, Unknown};
-use runpack_storage::packs::{Links, Location, ReadOptions};
+use runpack_storage::packs::{Links, Location, ReadOptions, Stores};
 use serde::de::DeserializeOwned;
 
 /// Could not tell, or could not do.
@@ -43,6 +53,19 @@ pub(crate) struct ReadArgs {
     /// Accept files that have other names, as snapshot tools make them
     #[arg(long)]
     pub(crate) allow_hard_links: bool,
+    /// How object storage is reached; `help=` lists what can be said
+    #[arg(long, value_name = "KEY=VALUE", value_parser = store_option)]
+    pub(crate) store_option: Vec<(String, String)>,
+    #[arg(skip)]
+    stores: OnceLock<Arc<Stores>>,
+}
+
+fn store_option(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
+    if key == "help" {
+        return Err(format!("these can be said:\n{}", Stores::help()));
+    }
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 impl ReadArgs {
@@ -53,9 +76,24 @@ impl ReadArgs {
     pub(crate) fn open(&self, path: &str) -> Result<(Box<dyn PackReader>, String), String> {
         let location = Location::parse(path, self.manifest.as_deref()).map_err(|error| error.to_string())?;
         let links = if self.allow_hard_links { Links::Any } else { Links::Single };
-        let options = ReadOptions { links, artifact_bytes_max: self.max_artifact_bytes };
+        let options = ReadOptions { links, artifact_bytes_max: self.max_artifact_bytes, stores: self.stores()? };
         let reader = location.open(&options).map_err(|error| error.to_string())?;
         Ok((reader, location.manifest_name().to_owned()))
+    }
+
+    /// The clients of object storage, made once.
+    ///
+    /// # Errors
+    /// An option that is none.
+    pub(crate) fn stores(&self) -> Result<&Stores, String> {
+        if let Some(stores) = self.stores.get() {
+            return Ok(stores);
+        }
+        let mut stores = Stores::default();
+        for (key, value) in &self.store_option {
+            stores.set(key, value).map_err(|error| error.to_string())?;
+        }
+        Ok(self.stores.get_or_init(|| Arc::new(stores)))
     }
 
     /// Verifies a pack with everything, and reads its records if they can be.

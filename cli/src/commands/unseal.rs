@@ -2,7 +2,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use runpack_storage::packs::{Published, Replace, Verified, unseal as write};
+use runpack_core::pack::{VerifyOptions, verify};
+use runpack_storage::packs::{Published, Replace, copy};
 
 use super::{Outcome, ReadArgs, exit_code};
 use crate::out::{self, Paint};
@@ -31,21 +32,17 @@ pub(crate) struct UnsealArgs {
 
 pub(crate) fn unseal(args: &UnsealArgs) -> Outcome {
     let (reader, manifest_name) = args.read.open(&args.path)?;
-    let pack = match Verified::new(&*reader, &manifest_name, args.read.max_artifact_bytes) {
-        Ok(pack) => pack,
-        Err(report) => {
-            out::talk(out::report(&Paint::plain(), &args.path, &report));
-            return Ok(exit_code(report.verdict));
-        }
-    };
+    let options = VerifyOptions { artifact_bytes_max: args.read.max_artifact_bytes, ..VerifyOptions::default() };
+    let report = verify(&*reader, &manifest_name, &options);
+    if !report.verdict.passed() {
+        out::talk(out::report(&Paint::plain(), &args.path, &report));
+        return Ok(exit_code(report.verdict));
+    }
     let replace = if args.replace { Replace::Yes } else { Replace::No };
-    let unsealed = write(&pack, &args.out, replace).map_err(|error| format!("the pack was not unsealed: {error}"))?;
-    let how = if unsealed.published == Published::Identical { "the same pack was there" } else { "unsealed" };
-    out::say(&format!(
-        "{}: {how}\n  root digest    {}\n  pack digest    {}\n",
-        out::printable(&args.out.display().to_string()),
-        unsealed.root_hash,
-        pack.pack_digest()
-    ));
+    let (published, digest) = copy(&*reader, &manifest_name, &args.out, replace, &options)
+        .map_err(|error| format!("the pack was not unsealed: {error}"))?;
+    let how = if published == Published::Identical { "the same pack was there" } else { "unsealed" };
+    let shown = out::printable(&args.out.display().to_string());
+    out::say(&format!("{shown}: {how}\n  pack digest    {digest}\n"));
     Ok(ExitCode::SUCCESS)
 }

@@ -9,6 +9,8 @@ use runpack_core::engine::{Policy, PolicyTable};
 use runpack_core::model::{AnchorPolicy, Lane, NamespaceId, RunId, ScenarioId, TenantId};
 use runpack_core::pack::{Checks, Expectations, VerifyOptions};
 
+use runpack_storage::packs::in_object_storage;
+
 use super::{COULD_NOT, INPUT_BYTES_MAX, Outcome, ReadArgs, one_standard_input, read_input, read_json};
 use crate::batch::{self, Answer, Job};
 use crate::formats;
@@ -94,6 +96,9 @@ fn namespace(text: &str) -> Result<NamespaceId, String> {
     text.parse().ok().and_then(NamespaceId::new).ok_or_else(|| "a namespace is a number from 1".to_owned())
 }
 
+/// Packs read from object storage at a time.
+const REMOTE_JOBS: usize = 16;
+
 /// How deep to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Depth {
@@ -159,7 +164,10 @@ pub(crate) fn verify(args: &VerifyArgs) -> Outcome {
         }
         jobs.push(Job { path: path.clone(), options, pinned });
     }
-    let workers = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+    // Whoever reads a bucket waits more than it works.
+    let remote = paths.iter().any(|path| in_object_storage(path));
+    let workers = args.jobs.unwrap_or_else(|| if remote { REMOTE_JOBS } else { processors() });
     let paint = Paint::for_stdout();
     let one = jobs.len() == 1;
     let progress = match args.progress {
@@ -227,7 +235,10 @@ fn all_paths(args: &VerifyArgs) -> Result<Vec<String>, String> {
     }
     let manifest = args.read.manifest.as_deref();
     for root in &args.recursive {
-        paths.extend(batch::packs_below(root, manifest)?);
+        match root.to_str().filter(|root| in_object_storage(root)) {
+            Some(url) => paths.extend(args.read.stores()?.packs_below(url).map_err(|error| error.to_string())?),
+            None => paths.extend(batch::packs_below(root, manifest)?),
+        }
     }
     Ok(paths)
 }

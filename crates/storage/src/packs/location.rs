@@ -9,7 +9,7 @@ use runpack_beneath::{Fault, Links, check_read_path};
 use runpack_core::pack::PackReader;
 use runpack_core::pack::layout::MANIFEST_NAME;
 
-use super::{ArchiveReader, DirectoryReader, OpenFault};
+use super::{ArchiveReader, DirectoryReader, OpenFault, Stores, in_object_storage};
 
 /// Where a pack is. That anything is there is not known yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,15 +25,24 @@ pub enum Location {
     Archive(PathBuf),
     /// In an archive that comes in on standard input.
     StandardInput,
+    /// In object storage.
+    Object {
+        /// As given.
+        url: String,
+        /// Below the prefix that is the pack's directory.
+        manifest_name: String,
+    },
 }
 
 /// What is given to whatever is opened; not all of it speaks of every place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ReadOptions {
+#[derive(Clone, Copy)]
+pub struct ReadOptions<'a> {
     /// Whether files in a directory may have other names.
     pub links: Links,
     /// Bytes of one artifact, where it has to be brought here before it is read.
     pub artifact_bytes_max: u64,
+    /// How object storage is reached.
+    pub stores: &'a Stores,
 }
 
 /// Why a location was not understood, or not opened.
@@ -84,6 +93,9 @@ pub enum LocationError {
     /// It was understood, and cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenFault),
+    /// The object store cannot be asked.
+    #[error("{0}")]
+    Store(String),
 }
 
 impl Location {
@@ -103,6 +115,10 @@ impl Location {
         }
         if location == "-" {
             return Ok(Self::StandardInput);
+        }
+        if in_object_storage(location) {
+            let manifest_name = manifest_name.unwrap_or(MANIFEST_NAME).to_owned();
+            return Ok(Self::Object { url: location.to_owned(), manifest_name });
         }
         if let Some((what, hint)) = elsewhere(location) {
             return Err(LocationError::Elsewhere { location: location.to_owned(), what, hint });
@@ -135,7 +151,7 @@ impl Location {
     /// The manifest's name in the pack.
     pub fn manifest_name(&self) -> &str {
         match self {
-            Self::Directory { manifest_name, .. } => manifest_name,
+            Self::Directory { manifest_name, .. } | Self::Object { manifest_name, .. } => manifest_name,
             Self::Archive(_) | Self::StandardInput => MANIFEST_NAME,
         }
     }
@@ -144,9 +160,10 @@ impl Location {
     ///
     /// # Errors
     /// See [`LocationError`].
-    pub fn open(&self, options: &ReadOptions) -> Result<Box<dyn PackReader>, LocationError> {
+    pub fn open(&self, options: &ReadOptions<'_>) -> Result<Box<dyn PackReader>, LocationError> {
         match self {
             Self::Directory { directory, .. } => Ok(Box::new(DirectoryReader::open(directory)?.links(options.links))),
+            Self::Object { url, manifest_name } => options.stores.open(url, manifest_name),
             Self::Archive(path) => Ok(Box::new(ArchiveReader::open(path)?)),
             Self::StandardInput if io::stdin().is_terminal() => Err(LocationError::Terminal),
             Self::StandardInput => Ok(Box::new(ArchiveReader::spool(io::stdin().lock(), options.artifact_bytes_max)?)),
@@ -166,8 +183,7 @@ fn elsewhere(location: &str) -> Option<(&'static str, &'static str)> {
     let (scheme, _) = location.split_once("://")?;
     match scheme.to_ascii_lowercase().as_str() {
         "file" => None,
-        "s3" | "az" | "gs" => Some(("object storage", "download the pack and give its directory")),
-        _ => Some(("a URL", "download the pack and give its directory")),
+        _ => Some(("a URL", "download the pack and give its path")),
     }
 }
 
@@ -259,9 +275,7 @@ mod tests {
 
     #[test]
     fn is_not_elsewhere() {
-        let places =
-            ["s3://bucket/pack", "S3://bucket/pack", "az://c/p", "gs://b/p", "https://example.org/p", "http://h/p"];
-        for place in places {
+        for place in ["https://example.org/p", "http://h/p"] {
             let error = parse(place, None).unwrap_err();
             assert!(error.contains(&format!("`{place}`")), "{error}");
             assert!(error.contains("this version reads directories and archives only\nhint: "), "{error}");

@@ -2,21 +2,25 @@
 //! they get there.
 
 mod archive;
+mod copy;
 mod directory;
 mod export;
 mod location;
+#[cfg(feature = "object-store")]
+pub mod object;
 mod publish;
 mod rename;
 mod staging;
+mod stores;
 
-pub use archive::{
-    ARCHIVE_ENDING, ArchiveReader, CopyError, SealError, Sealed, UnsealError, Unsealed, Verified, seal, seal_to, unseal,
-};
+pub use archive::{ARCHIVE_ENDING, ArchiveReader, SealError, Sealed, Verified, seal, seal_to};
+pub use copy::{CopyError, copy};
 pub use directory::{DirectoryReader, OpenFault};
 pub use export::{ExportError, ExportRequest, Exported, export};
 pub use location::{Location, LocationError, ReadOptions};
 pub use publish::{PublishError, Published, Replace, StagedPack};
 pub use runpack_beneath::Links;
+pub use stores::{Stores, in_object_storage};
 
 #[cfg(test)]
 #[cfg(target_os = "linux")]

@@ -218,7 +218,7 @@ impl<'a> Check<'a> {
         let subject = Subject::of(&manifest);
         self.pins(&manifest, manifest_name);
         self.container(&manifest, manifest_name);
-        self.root(&manifest);
+        self.root(&manifest, manifest_name);
         if self.options.checks == Checks::Digests {
             self.digests(&manifest);
         } else {
@@ -296,17 +296,17 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn root(&mut self, manifest: &Manifest) {
+    fn root(&mut self, manifest: &Manifest, name: &str) {
         let found = manifest.integrity.root_hash;
         match Digest::of_canonical(&manifest.integrity.file_hashes) {
             Ok(root) if root == found => {}
             Ok(root) => {
-                let finding = Finding::new(Code::RootMismatch, "", "root hash mismatch").at("/integrity/root_hash");
+                let finding = Finding::new(Code::RootMismatch, name, "root hash mismatch").at("/integrity/root_hash");
                 self.found.add(finding.differs(root, found));
             }
             Err(error) => {
                 let message = format!("failed to compute root hash: {error}");
-                self.found.add(Finding::new(Code::RootMismatch, "", message));
+                self.found.add(Finding::new(Code::RootMismatch, name, message));
             }
         }
     }

@@ -7,8 +7,6 @@
 
 mod read;
 mod seal;
-mod unseal;
-mod verified;
 
 use std::ops::Range;
 
@@ -16,9 +14,7 @@ use runpack_beneath::{Fault, check_write_path};
 use runpack_core::pack::layout::{ARTIFACTS, MANIFEST_BYTES_MAX, MANIFEST_NAME};
 
 pub use read::ArchiveReader;
-pub use seal::{SealError, Sealed, seal, seal_to};
-pub use unseal::{UnsealError, Unsealed, unseal};
-pub use verified::{CopyError, Verified};
+pub use seal::{SealError, Sealed, Verified, seal, seal_to};
 
 /// What the name of an archive ends with.
 pub const ARCHIVE_ENDING: &str = ".runpack.tar";

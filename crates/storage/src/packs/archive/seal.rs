@@ -2,13 +2,25 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use runpack_core::canon::Digest;
-use runpack_core::pack::layout::MANIFEST_NAME;
+use runpack_core::canon::{Digest, HashingWriter};
+use runpack_core::pack::layout::{MANIFEST_BYTES_MAX, MANIFEST_NAME};
+use runpack_core::pack::{FileHash, Manifest, PackReader, ReadFault, Report, VerifyOptions, verify};
+use runpack_core::read::{self, Refusal};
 
-use super::{BLOCK, CopyError, Entries, Verified, header, padding};
+use super::{BLOCK, Entries, header, padding};
 use crate::packs::publish::{ATTEMPTS, Published, Replace, make_parents, parent_of, same_bytes, write_durably};
 use crate::packs::staging::{Staging, sync_directory};
 use crate::packs::{PublishError, rename};
+
+/// A pack that was verified, and so may be sealed: an archive looks official.
+/// What is copied of it is compared with its digests again, since a pack can
+/// change meanwhile.
+pub struct Verified<'a> {
+    reader: &'a dyn PackReader,
+    manifest_name: &'a str,
+    artifact_bytes_max: u64,
+    pack_digest: Digest,
+}
 
 /// A pack as it was sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,9 +40,31 @@ pub enum SealError {
     /// No archive can hold that file, or not there.
     #[error("{0}\nhint: keep this pack as a directory")]
     Unsealable(String),
-    /// It could not be copied.
-    #[error(transparent)]
-    Copy(#[from] CopyError),
+    /// A file could not be opened.
+    #[error("cannot read `{path}`: {fault}")]
+    Read {
+        /// Which.
+        path: String,
+        /// Why.
+        fault: ReadFault,
+    },
+    /// A file could not be read, or not written.
+    #[error("cannot copy `{path}`: {source}")]
+    Copy {
+        /// Which.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// It has the digest of the manifest that was verified, and cannot be read.
+    #[error("the manifest: {0}")]
+    Shape(#[from] Refusal),
+    /// A file is not the one that was verified.
+    #[error("`{path}` is not what it was when it was verified\nhint: copy the pack to where nobody writes to it")]
+    Changed {
+        /// Which.
+        path: String,
+    },
     /// The archive could not be written.
     #[error("cannot write: {0}")]
     Write(#[from] io::Error),
@@ -74,6 +108,59 @@ pub enum SealError {
         /// Why.
         source: io::Error,
     },
+}
+
+impl<'a> Verified<'a> {
+    /// Verifies the pack behind `reader` with everything.
+    ///
+    /// # Errors
+    /// The report, if the pack did not pass.
+    pub fn new(
+        reader: &'a dyn PackReader,
+        manifest_name: &'a str,
+        artifact_bytes_max: u64,
+    ) -> Result<Self, Box<Report>> {
+        let report = verify(reader, manifest_name, &VerifyOptions { artifact_bytes_max, ..VerifyOptions::default() });
+        match report.pack_digest {
+            Some(pack_digest) if report.verdict.passed() => {
+                Ok(Self { reader, manifest_name, artifact_bytes_max, pack_digest })
+            }
+            _ => Err(Box::new(report)),
+        }
+    }
+
+    /// The digest of the manifest's bytes.
+    pub fn pack_digest(&self) -> Digest {
+        self.pack_digest
+    }
+
+    /// The manifest's bytes, and what is in them.
+    fn manifest(&self) -> Result<(Vec<u8>, Manifest), SealError> {
+        let path = || self.manifest_name.to_owned();
+        let mut bytes = Vec::new();
+        let file = self.reader.open(self.manifest_name, MANIFEST_BYTES_MAX);
+        let mut file = file.map_err(|fault| SealError::Read { path: path(), fault })?;
+        file.read_to_end(&mut bytes).map_err(|source| SealError::Copy { path: path(), source })?;
+        if Digest::of(&bytes) != self.pack_digest {
+            return Err(SealError::Changed { path: path() });
+        }
+        let manifest = read::recorded(&bytes)?;
+        Ok((bytes, manifest))
+    }
+
+    /// Copies a listed file, and says how many bytes it has. After an error
+    /// some of it may have been copied.
+    fn copy(&self, listed: &FileHash, out: &mut dyn Write) -> Result<u64, SealError> {
+        let path = || listed.path.clone();
+        let file = self.reader.open(&listed.path, self.artifact_bytes_max);
+        let mut file = file.map_err(|fault| SealError::Read { path: path(), fault })?;
+        let mut hashing = HashingWriter::new(out);
+        let size = io::copy(&mut file, &mut hashing).map_err(|source| SealError::Copy { path: path(), source })?;
+        match hashing.finish() {
+            (_, digest) if digest == listed.hash => Ok(size),
+            _ => Err(SealError::Changed { path: path() }),
+        }
+    }
 }
 
 /// Writes a pack as an archive: the manifest, then what it lists in its order.

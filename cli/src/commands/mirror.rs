@@ -1,0 +1,107 @@
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use runpack_core::pack::VerifyOptions;
+use runpack_storage::packs::object::{self, Bucket, BucketUrl, Pushed};
+use runpack_storage::packs::{Published, Replace, copy, in_object_storage};
+
+use super::push::{PublishArgs, verified};
+use super::{COULD_NOT, Outcome, ReadArgs};
+use crate::batch;
+use crate::out;
+
+/// Copy every pack below one place to another, each under the path it had
+///
+/// From a directory or object storage, to a directory or object storage. What
+/// is copied is verified; what is there already is compared and left alone, so
+/// running it again copies what is new.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 all are there, 1 a pack is refused, 2 one could not be copied.\n\nExample:\n  runpack mirror s3://bucket/audit ./audit"
+)]
+pub(crate) struct MirrorArgs {
+    /// From: a directory, s3://BUCKET/PREFIX, az:// or gs://
+    #[arg(value_name = "FROM")]
+    from: String,
+    /// To: a directory, s3://BUCKET/PREFIX, az:// or gs://
+    #[arg(value_name = "TO")]
+    to: String,
+    #[command(flatten)]
+    publish: PublishArgs,
+    /// Packs in flight
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    jobs: usize,
+    #[command(flatten)]
+    read: ReadArgs,
+}
+
+enum Target {
+    Directory(PathBuf),
+    Bucket(Bucket, BucketUrl),
+}
+
+pub(crate) fn mirror(args: &MirrorArgs) -> Outcome {
+    let stores = args.read.stores()?;
+    let (packs, root) = if in_object_storage(&args.from) {
+        let (_, url) = stores.bucket(&args.from).map_err(|error| error.to_string())?;
+        let root = url.to_string();
+        (stores.packs_below(&args.from).map_err(|error| error.to_string())?, root.trim_end_matches('/').to_owned())
+    } else {
+        (batch::packs_below(Path::new(&args.from), args.read.manifest.as_deref())?, args.from.clone())
+    };
+    let target = if in_object_storage(&args.to) {
+        let (bucket, url) = stores.bucket(&args.to).map_err(|error| error.to_string())?;
+        Target::Bucket(bucket, url)
+    } else {
+        Target::Directory(PathBuf::from(&args.to))
+    };
+    let one = |index: usize| copied(args, &packs[index], &root, &target);
+    let (mut worst, mut new, mut there) = (0, 0, 0);
+    let left = batch::each(
+        packs.len(),
+        args.jobs,
+        one,
+        |_| {},
+        |told| match told {
+            Ok(true) => new += 1,
+            Ok(false) => there += 1,
+            Err((code, error)) => {
+                worst = worst.max(code);
+                out::talk(format_args!("error: {error}"));
+            }
+        },
+    );
+    let failed = packs.len() - new - there - left;
+    out::say(&format!("{new} copied, {there} were there, {failed} failed\n"));
+    if left > 0 {
+        return Err(format!("interrupted, {left} not looked at"));
+    }
+    Ok(ExitCode::from(worst))
+}
+
+/// Whether the pack is new there.
+fn copied(args: &MirrorArgs, path: &str, root: &str, target: &Target) -> Result<bool, (u8, String)> {
+    let below = path.strip_prefix(root).unwrap_or(path).trim_matches('/');
+    let could_not = |error: String| (COULD_NOT, format!("{path}: {error}"));
+    match target {
+        Target::Bucket(bucket, url) => {
+            let (pack, manifest_name) = verified(&args.read, path)?;
+            let text = format!("{}/{below}", url.prefix);
+            let directory = object::Key::parse(&text).map_err(|error| could_not(error.to_string()))?;
+            let receipt = object::publish_at(bucket, &directory, &*pack, &manifest_name, &args.publish.options());
+            receipt.map(|receipt| receipt.pushed == Pushed::New).map_err(|error| could_not(error.to_string()))
+        }
+        Target::Directory(directory) => {
+            let (pack, manifest_name) = args.read.open(path).map_err(could_not)?;
+            let options =
+                VerifyOptions { artifact_bytes_max: args.read.max_artifact_bytes, ..VerifyOptions::default() };
+            let to = directory.join(below);
+            if let Some(parent) = to.parent() {
+                std::fs::create_dir_all(parent).map_err(|error| could_not(error.to_string()))?;
+            }
+            let copied = copy(&*pack, &manifest_name, &to, Replace::No, &options);
+            copied.map(|(published, _)| published != Published::Identical).map_err(|error| could_not(error.to_string()))
+        }
+    }
+}

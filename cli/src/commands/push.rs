@@ -1,0 +1,116 @@
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use runpack_core::pack::{VerifyOptions, verify};
+use runpack_storage::packs::object::{self, PublishOptions, Pushed};
+
+use super::{COULD_NOT, Outcome, ReadArgs};
+use crate::batch;
+use crate::out::{self, Paint};
+
+/// Publish packs to object storage, each whole or not at all
+///
+/// Every pack is verified first. It goes below the prefix to
+/// tenant/…/namespace/…/scenario/…/run/…/spec/sha256/…/, its manifest last. The
+/// same pack again is success; another pack of the same run is never
+/// overwritten. A push that was cut off goes on when it is run again.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 all are there, 1 a pack is refused, 2 one could not be published.\n\nExample:\n  runpack push packs/* s3://bucket/audit"
+)]
+pub(crate) struct PushArgs {
+    /// Packs: their directories, manifests or archives
+    #[arg(value_name = "PACK", required = true)]
+    packs: Vec<String>,
+    /// Where to: s3://BUCKET/PREFIX, az://CONTAINER/PREFIX or gs://BUCKET/PREFIX
+    #[arg(value_name = "LOCATION")]
+    to: String,
+    #[command(flatten)]
+    publish: PublishArgs,
+    /// Packs in flight
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    jobs: usize,
+    #[command(flatten)]
+    read: ReadArgs,
+}
+
+/// What happens at the target.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct PublishArgs {
+    /// What is done about another pack of the same run
+    #[arg(long, value_enum, default_value_t = OnExisting::Refuse)]
+    on_existing: OnExisting,
+    /// Nobody else writes there: accept a store that ignores conditional creates
+    #[arg(long)]
+    single_writer: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OnExisting {
+    /// It stays, and nothing is written
+    Refuse,
+    /// This one goes beside it, below snapshot/<pack digest>/
+    Snapshot,
+}
+
+impl PublishArgs {
+    pub(crate) fn options(self) -> PublishOptions {
+        let on_existing = match self.on_existing {
+            OnExisting::Refuse => object::OnExisting::Refuse,
+            OnExisting::Snapshot => object::OnExisting::Snapshot,
+        };
+        PublishOptions { on_existing, single_writer: self.single_writer }
+    }
+}
+
+pub(crate) fn push(args: &PushArgs) -> Outcome {
+    let (bucket, url) = args.read.stores()?.bucket(&args.to).map_err(|error| error.to_string())?;
+    let options = args.publish.options();
+    let one = |index: usize| {
+        let path = &args.packs[index];
+        let pack = verified(&args.read, path)?;
+        object::publish(&bucket, &url.prefix, &*pack.0, &pack.1, &options)
+            .map_err(|error| (COULD_NOT, format!("{path}: {error}")))
+    };
+    let mut worst = 0;
+    let left = batch::each(
+        args.packs.len(),
+        args.jobs,
+        one,
+        |_| {},
+        |told| match told {
+            Ok(receipt) => {
+                let how = match receipt.pushed {
+                    Pushed::New => "published",
+                    Pushed::AlreadyThere => "the same pack was there",
+                };
+                let unsafely = if receipt.conditional { "" } else { "; the store ignores conditional creates" };
+                let uri = out::printable(&receipt.storage_uri);
+                out::say(&format!("{uri}: {how}{unsafely}\n  pack digest    {}\n", receipt.pack_digest));
+            }
+            Err((code, error)) => {
+                worst = worst.max(code);
+                out::talk(format_args!("error: {error}"));
+            }
+        },
+    );
+    if left > 0 {
+        return Err(format!("interrupted, {left} not published"));
+    }
+    Ok(ExitCode::from(worst))
+}
+
+/// A pack that verifies; or the exit code and the reason.
+pub(crate) fn verified(
+    read: &ReadArgs,
+    path: &str,
+) -> Result<(Box<dyn runpack_core::pack::PackReader>, String), (u8, String)> {
+    let (pack, manifest_name) = read.open(path).map_err(|error| (COULD_NOT, error))?;
+    let options = VerifyOptions { artifact_bytes_max: read.max_artifact_bytes, ..VerifyOptions::default() };
+    let report = verify(&*pack, &manifest_name, &options);
+    if report.verdict.passed() {
+        return Ok((pack, manifest_name));
+    }
+    let code = if report.verdict == runpack_core::pack::Verdict::Refused { 1 } else { COULD_NOT };
+    Err((code, format!("a pack that does not verify goes nowhere\n{}", out::report(&Paint::plain(), path, &report))))
+}

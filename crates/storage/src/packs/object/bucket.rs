@@ -1,0 +1,253 @@
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use object_store::path::Path;
+use object_store::{Error, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// Requests in flight at once, over all packs. Small packs are round trips.
+const REQUESTS_MAX: usize = 32;
+
+/// Objects below one prefix that are listed for one pack.
+pub(super) const LISTED_MAX: usize = 100_000;
+
+/// How long to go on where a store says that it is busy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// The first pause; each is twice the one before.
+    pub pause: Duration,
+    /// The longest pause.
+    pub pause_max: Duration,
+    /// When to give up.
+    pub total: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        let (pause, pause_max) = (Duration::from_millis(200), Duration::from_secs(10));
+        Self { pause, pause_max, total: Duration::from_secs(120) }
+    }
+}
+
+/// A bucket, or what lies below a prefix of one.
+#[derive(Clone)]
+pub struct Bucket {
+    store: Arc<dyn ObjectStore>,
+    /// `s3://bucket`, without what follows.
+    url: Arc<str>,
+    /// The prefix that was named, below which everything of ours lies.
+    home: Path,
+    gate: Arc<Semaphore>,
+    patience: Patience,
+    /// Whether the store keeps its word on conditional creates, once asked.
+    pub(super) probed: Arc<OnceLock<bool>>,
+}
+
+impl fmt::Debug for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.url)
+    }
+}
+
+/// A request that came to nothing, after all retries.
+#[derive(Debug, thiserror::Error)]
+#[error("{url}/{key}: {}", plain(source))]
+pub struct ObjectFault {
+    /// The bucket.
+    pub url: String,
+    /// Of the object or prefix.
+    pub key: String,
+    /// What the store, or the way there, says.
+    pub source: Error,
+}
+
+/// The first lines of what a store says: its answers can be whole documents.
+fn plain(error: &Error) -> String {
+    let text = error.to_string();
+    let mut end = text.len().min(400);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].replace(['\n', '\r'], " ")
+}
+
+impl Bucket {
+    /// A bucket behind any store. `url` is how messages and receipts name it.
+    pub fn new(store: Arc<dyn ObjectStore>, url: &str, home: &Path, patience: Patience) -> Self {
+        let gate = Arc::new(Semaphore::new(REQUESTS_MAX));
+        Self { store, url: url.into(), home: home.clone(), gate, patience, probed: Arc::default() }
+    }
+
+    /// The same bucket, with another prefix that was named.
+    #[must_use]
+    pub fn at_home(&self, home: &Path) -> Self {
+        Self { home: home.clone(), ..self.clone() }
+    }
+
+    /// How messages and receipts name it, without a slash at the end.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The prefix that was named.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    pub(super) fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    pub(super) fn patience(&self) -> Patience {
+        self.patience
+    }
+
+    pub(super) async fn permit(&self) -> Option<SemaphorePermit<'_>> {
+        // Nobody closes the gate.
+        self.gate.acquire().await.ok()
+    }
+
+    pub(super) fn fault(&self, key: &Path, source: Error) -> ObjectFault {
+        ObjectFault { url: self.url.to_string(), key: key.to_string(), source }
+    }
+
+    /// Does `request` until it succeeds, fails for good, or patience ends.
+    pub(super) async fn patiently<T, F>(&self, mut request: impl FnMut() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let mut pauses = Pauses::new(self.patience);
+        loop {
+            let outcome = {
+                let _permit = self.permit().await;
+                request().await
+            };
+            match outcome {
+                Err(error) if may_pass(&error) && pauses.pause().await => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// The object, if there is one and it has at most `bytes_max` bytes.
+    pub(super) async fn small(&self, key: &Path, bytes_max: u64) -> Result<Option<Bytes>, Error> {
+        let get = || async {
+            let got = self.store.get(key).await?;
+            if got.meta.size > bytes_max {
+                let source = format!("more than {bytes_max} bytes").into();
+                return Err(Error::NotSupported { source });
+            }
+            let size = got.meta.size;
+            let bytes = got.bytes().await?;
+            whole(bytes, size)
+        };
+        match self.patiently(get).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Bytes `from..to` of the object as it was listed.
+    pub(super) async fn range(&self, meta: &ObjectMeta, from: u64, to: u64) -> Result<Bytes, Error> {
+        let get = || async {
+            let options = GetOptions {
+                range: Some(GetRange::Bounded(from..to)),
+                if_match: meta.e_tag.clone(),
+                ..GetOptions::default()
+            };
+            let bytes = self.store.get_opts(&meta.location, options).await?.bytes().await?;
+            whole(bytes, to - from)
+        };
+        self.patiently(get).await
+    }
+
+    /// Everything below `prefix`, at most `max` objects and one more.
+    pub(super) async fn list(&self, prefix: Option<&Path>, max: usize) -> Result<Vec<ObjectMeta>, Error> {
+        // The body of a list is not retried by the client: all of it again.
+        self.patiently(|| async {
+            let mut listed = Vec::new();
+            let mut stream = self.store.list(prefix);
+            while let Some(meta) = stream.try_next().await? {
+                listed.push(meta);
+                if listed.len() > max {
+                    break;
+                }
+            }
+            listed.sort_by(|left, right| left.location.as_ref().cmp(right.location.as_ref()));
+            Ok(listed)
+        })
+        .await
+    }
+
+    pub(super) async fn head(&self, key: &Path) -> Result<Option<ObjectMeta>, Error> {
+        match self.patiently(|| self.store.head(key)).await {
+            Ok(meta) => Ok(Some(meta)),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// One put, not repeated here: what an error of it means is for the caller
+    /// to find out.
+    pub(super) async fn put(&self, key: &Path, bytes: Bytes, mode: PutMode) -> Result<(), Error> {
+        let _permit = self.permit().await;
+        self.store.put_opts(key, PutPayload::from(bytes), mode.into()).await.map(drop)
+    }
+}
+
+/// A store may send less than it said, with a length that fits what it sent.
+fn whole(bytes: Bytes, size: u64) -> Result<Bytes, Error> {
+    if bytes.len() as u64 == size {
+        return Ok(bytes);
+    }
+    let source = format!("{} bytes came where {size} were announced", bytes.len()).into();
+    Err(Error::Generic { store: "object storage", source })
+}
+
+/// Pauses that double, until patience ends.
+pub(super) struct Pauses {
+    patience: Patience,
+    next: Duration,
+    begun: Instant,
+}
+
+impl Pauses {
+    pub(super) fn new(patience: Patience) -> Self {
+        Self { patience, next: patience.pause, begun: Instant::now() }
+    }
+
+    /// Waits; `false` if there is no time left to.
+    pub(super) async fn pause(&mut self) -> bool {
+        if self.begun.elapsed() + self.next > self.patience.total {
+            return false;
+        }
+        tokio::time::sleep(self.next).await;
+        self.next = (self.next * 2).min(self.patience.pause_max);
+        true
+    }
+}
+
+/// Whether the same request may succeed later: the way there, or a busy store.
+pub(super) fn may_pass(error: &Error) -> bool {
+    matches!(error, Error::Generic { .. } | Error::JoinError { .. })
+}
+
+/// The threads on which requests run.
+pub(super) fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        let built = Builder::new_multi_thread().worker_threads(2).thread_name("runpack-net").enable_all().build();
+        built.expect("the system starts two threads")
+    })
+}
+
+/// Waits for `work`. Not for threads of an async runtime.
+pub(super) fn wait<T>(work: impl Future<Output = T>) -> T {
+    runtime().block_on(work)
+}

@@ -1,0 +1,195 @@
+use std::io::Read;
+use std::path::Path as FilePath;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use runpack_core::pack::layout::MANIFEST_NAME;
+use runpack_core::pack::{PackReader, Verdict, VerifyOptions, verify};
+
+use super::bucket::wait;
+use super::*;
+use crate::packs::DirectoryReader;
+
+fn good() -> DirectoryReader {
+    DirectoryReader::open(&FilePath::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/packs/good/release-gate"))
+        .unwrap()
+}
+
+fn impatient() -> Patience {
+    let pause = Duration::from_millis(1);
+    Patience { pause, pause_max: pause, total: Duration::from_millis(20) }
+}
+
+fn memory() -> Bucket {
+    Bucket::new(Arc::new(InMemory::new()), "s3://bucket", &Path::default(), impatient())
+}
+
+fn published(bucket: &Bucket) -> Receipt {
+    publish(bucket, &Path::from("packs"), &good(), MANIFEST_NAME, &PublishOptions::default()).unwrap()
+}
+
+fn directory(receipt: &Receipt) -> Path {
+    Path::parse(receipt.storage_uri.strip_prefix("s3://bucket/").unwrap()).unwrap()
+}
+
+fn verdict(bucket: &Bucket, directory: &Path) -> Verdict {
+    let pack = ObjectReader::open(bucket, directory).unwrap();
+    verify(&pack, MANIFEST_NAME, &VerifyOptions::default()).verdict
+}
+
+fn put(bucket: &Bucket, key: &Path, bytes: &'static [u8]) {
+    wait(bucket.store().put(key, bytes.into())).unwrap();
+}
+
+#[test]
+fn what_was_published_verifies_where_it_is() {
+    let bucket = memory();
+    let receipt = published(&bucket);
+    assert!(receipt.storage_uri.starts_with("s3://bucket/packs/tenant/1/namespace/1/scenario/"), "{receipt:?}");
+    assert!(receipt.storage_uri.ends_with('/') && receipt.conditional && receipt.pushed == Pushed::New);
+    assert_eq!(verdict(&bucket, &directory(&receipt)), Verdict::Consistent);
+    let found = packs(&bucket, &Path::default()).unwrap();
+    assert_eq!(
+        found.iter().map(|pack| (&pack.directory, pack.manifest)).collect::<Vec<_>>(),
+        [(&directory(&receipt), true)]
+    );
+    assert_eq!(published(&bucket).pushed, Pushed::AlreadyThere);
+    // The bytes are those of the directory.
+    let there = ObjectReader::open(&bucket, &directory(&receipt)).unwrap();
+    for listed in good().list().unwrap() {
+        let read = |pack: &dyn PackReader| {
+            let mut bytes = Vec::new();
+            pack.open(&listed.path, 1 << 20).unwrap().read_to_end(&mut bytes).unwrap();
+            bytes
+        };
+        assert!(read(&good()) == read(&there), "{}", listed.path);
+    }
+}
+
+#[test]
+fn another_pack_stays_and_a_snapshot_goes_beside_it() {
+    let bucket = memory();
+    let receipt = published(&bucket);
+    let key = directory(&receipt).join(MANIFEST_NAME);
+    put(&bucket, &key, b"{}");
+    let options = PublishOptions::default();
+    let error = publish(&bucket, &Path::from("packs"), &good(), MANIFEST_NAME, &options).unwrap_err();
+    assert!(matches!(error, PushError::Another { .. }), "{error}");
+    assert!(error.to_string().contains("44136fa355b3678a"), "names the digest that is there: {error}");
+    let options = PublishOptions { on_existing: OnExisting::Snapshot, ..options };
+    let receipt = publish(&bucket, &Path::from("packs"), &good(), MANIFEST_NAME, &options).unwrap();
+    let digest = receipt.pack_digest;
+    assert!(receipt.storage_uri.ends_with(&format!("/snapshot/{digest}/")), "{receipt:?}");
+    assert_eq!(verdict(&bucket, &directory(&receipt)), Verdict::Consistent);
+    assert_eq!(wait(bucket.store().get(&key)).map(|there| there.meta.size).unwrap(), 2, "nothing was overwritten");
+}
+
+#[test]
+fn an_export_that_was_cut_off_is_taken_up_or_collected() {
+    let bucket = memory();
+    let receipt = published(&bucket);
+    let directory = directory(&receipt);
+    // As if it had been cut off before the manifest.
+    wait(bucket.store().delete(&directory.clone().join(MANIFEST_NAME))).unwrap();
+    wait(bucket.store().delete(&directory.clone().join("artifacts").join("packets.json"))).unwrap();
+    assert_eq!(published(&bucket).pushed, Pushed::New);
+    assert_eq!(verdict(&bucket, &directory), Verdict::Consistent);
+    // Cut off, and never taken up.
+    wait(bucket.store().delete(&directory.clone().join(MANIFEST_NAME))).unwrap();
+    let (hour, now) = (Duration::from_secs(3600), SystemTime::now());
+    assert!(orphans(&bucket, &Path::default(), hour, now).unwrap().is_empty(), "it may still go on");
+    let left = orphans(&bucket, &Path::default(), hour, now + 2 * hour).unwrap();
+    assert_eq!(left.len(), 1);
+    assert_eq!(collect(&bucket, &left[0]).unwrap(), Collected::Removed);
+    assert!(packs(&bucket, &Path::default()).unwrap().is_empty());
+}
+
+#[test]
+fn an_orphan_that_became_a_pack_is_left_alone() {
+    let bucket = memory();
+    let receipt = published(&bucket);
+    let key = directory(&receipt).join(MANIFEST_NAME);
+    wait(bucket.store().delete(&key)).unwrap();
+    let left = orphans(&bucket, &Path::default(), Duration::ZERO, SystemTime::now() + Duration::from_secs(9)).unwrap();
+    published(&bucket);
+    assert_eq!(collect(&bucket, &left[0]).unwrap(), Collected::Published);
+    assert_eq!(verdict(&bucket, &directory(&receipt)), Verdict::Consistent);
+}
+
+#[test]
+fn foreign_content_is_in_the_way_and_is_not_overwritten() {
+    let bucket = memory();
+    let receipt = published(&bucket);
+    let directory = directory(&receipt);
+    wait(bucket.store().delete(&directory.clone().join(MANIFEST_NAME))).unwrap();
+    put(&bucket, &directory.clone().join("artifacts").join("triggers.json"), b"[1]");
+    let publish = || publish(&bucket, &Path::from("packs"), &good(), MANIFEST_NAME, &PublishOptions::default());
+    let error = publish().unwrap_err();
+    assert!(matches!(&error, PushError::InTheWay { path, .. } if path == "artifacts/triggers.json"), "{error}");
+    wait(bucket.store().delete(&directory.clone().join("artifacts").join("triggers.json"))).unwrap();
+    put(&bucket, &directory.clone().join("notes.txt"), b"x");
+    let error = publish().unwrap_err();
+    assert!(matches!(&error, PushError::InTheWay { path, .. } if path == "notes.txt"), "{error}");
+}
+
+#[test]
+fn a_pack_that_lost_a_file_is_damaged_not_republished() {
+    let bucket = memory();
+    let receipt = published(&bucket);
+    let key = directory(&receipt).join("artifacts").join("triggers.json");
+    wait(bucket.store().delete(&key)).unwrap();
+    let again =
+        || publish(&bucket, &Path::from("packs"), &good(), MANIFEST_NAME, &PublishOptions::default()).unwrap_err();
+    assert!(again().to_string().contains("`artifacts/triggers.json` is missing"), "{}", again());
+    put(&bucket, &key, b"[]");
+    assert!(again().to_string().contains("is not what the manifest says"), "{}", again());
+    assert_eq!(verdict(&bucket, &directory(&receipt)), Verdict::Refused);
+}
+
+#[test]
+fn directories_that_sync_hold_packs_too() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = LocalFileSystem::new_with_prefix(temp.path()).unwrap().with_fsync(true);
+    let bucket = Bucket::new(Arc::new(store) as Arc<dyn ObjectStore>, "s3://bucket", &Path::default(), impatient());
+    let receipt = published(&bucket);
+    assert_eq!(verdict(&bucket, &directory(&receipt)), Verdict::Consistent);
+    assert_eq!(published(&bucket).pushed, Pushed::AlreadyThere);
+}
+
+#[test]
+fn urls_name_buckets() {
+    let parse = |url: &str| {
+        BucketUrl::parse(url).map(|found| found.map(|url| url.to_string())).map_err(|error| error.to_string())
+    };
+    assert_eq!(parse("s3://b/p/q/").unwrap().as_deref(), Some("s3://b/p/q"));
+    assert_eq!(parse("GS://b").unwrap().as_deref(), Some("gs://b/"));
+    assert_eq!(parse("az://c/p").unwrap().as_deref(), Some("az://c/p"));
+    for other in ["dir", "https://h/p", "./s3:/x"] {
+        assert_eq!(parse(other).unwrap(), None);
+    }
+    for wrong in ["s3://", "s3:///p", "s3://b c/p", "s3://b/../p", "s3://b//p", "s3://u:p@h/p"] {
+        assert!(parse(wrong).unwrap_err().contains("hint: write s3://"), "{wrong}");
+    }
+}
+
+#[test]
+fn unknown_options_are_refused_by_name() {
+    let mut options = StoreOptions::default();
+    for (key, value, said) in [
+        ("end_point", "x", "unknown store option `end_point`"),
+        ("timeout", "1", "did you mean `connect_timeout_s`, `read_timeout_s`?"),
+        ("allow_http", "yes", "is `true` or `false`"),
+        ("read_timeout_s", "0", "from 1 to 3600"),
+        ("checksum", "md5", "is `sha256`"),
+    ] {
+        let error = options.set(key, value).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+    }
+    options.set("emulator", "true").unwrap();
+    let url = BucketUrl::parse("s3://b/p").unwrap().unwrap();
+    assert!(options.open(&url).unwrap_err().to_string().contains("means nothing for s3://"));
+}
