@@ -3,7 +3,8 @@
 //!
 //! A folder holds `about.txt` (what the attacker did) and either `base.json`,
 //! which names a good pack and what is taken out of it, with `pack/` to be laid
-//! over it, or `make.json`, a recipe for what a repository cannot store.
+//! over it, or `make.json`, a recipe for what a repository cannot store. Or it
+//! holds an archive, `pack.runpack.tar`, and perhaps how long it is made.
 //! `expect.json` says what was expected from outside. `testdata/packs/make.py`
 //! writes them all; `found.tsv` beside it says what each raises, and is written
 //! down again with `RUNPACK_BLESS=1`.
@@ -21,7 +22,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
-use runpack_core::pack::{Code, Finding, Report, Severity, Verdict};
+use runpack_core::pack::layout::{ARTIFACT_BYTES_MAX, MANIFEST_NAME};
+use runpack_core::pack::{Code, Finding, Report, Severity, Verdict, VerifyOptions, verify};
+use runpack_storage::packs::ArchiveReader;
 use spoilt::{folders, spoil, verified};
 
 fn code_of(folder: &str) -> Option<Code> {
@@ -91,6 +94,24 @@ fn every_attack_raises_its_finding_and_nothing_of_digests() {
     let known: BTreeSet<_> = known.lines().collect();
     let new: Vec<_> = found.iter().filter(|line| !known.contains(line.trim_end_matches('\n'))).collect();
     assert!(new.is_empty(), "not in found.tsv; if they are right, write it down with RUNPACK_BLESS=1:\n{new:#?}");
+}
+
+/// Where nothing is left to what is allowed, a stream is judged as a file is.
+#[test]
+fn an_archive_is_refused_on_standard_input_as_in_a_file() {
+    for (name, path) in folders() {
+        let Some(spoilt) = spoil(&path).filter(|spoilt| spoilt.is_archive()) else { continue };
+        let stream = fs::File::open(&spoilt.pack).unwrap();
+        match ArchiveReader::spool(stream, ARTIFACT_BYTES_MAX) {
+            Ok(reader) => {
+                let report = verify(&reader, MANIFEST_NAME, &VerifyOptions::default());
+                assert_eq!(report, verified(&spoilt), "{name}");
+            }
+            Err(error) => {
+                assert!(name.starts_with("RP0111-") && error.to_string().contains("hint: "), "{name}: {error}")
+            }
+        }
+    }
 }
 
 #[test]

@@ -87,10 +87,11 @@ fn what_cannot_be_told_is_neither_yes_nor_no() {
         let (code, out, err) = told(["verify", path]);
         assert_eq!(code, 2, "{path}: {out}{err}");
     }
-    for path in ["https://example.org/x.runpack.tar", "-", "pack.tar"] {
+    for (path, why) in [("https://example.org/x.runpack.tar", "directories and archives only"), ("no.tar", "not found")]
+    {
         let (code, out, _) = told(["verify", path]);
         assert_eq!(code, 2, "{path}");
-        assert!(out.contains("could not tell") && out.contains("directories"), "{path}: {out}");
+        assert!(out.contains("could not tell") && out.contains(why), "{path}: {out}");
     }
 }
 
@@ -254,6 +255,8 @@ fn help_names_exit_codes_and_gives_an_example() {
         vec!["pin"],
         vec!["explain"],
         vec!["show"],
+        vec!["seal"],
+        vec!["unseal"],
         vec!["build"],
         vec!["authoring", "validate"],
         vec!["authoring", "normalize"],

@@ -25,7 +25,9 @@ import hashlib
 import json
 import pathlib
 import shutil
+import struct
 import sys
+import zlib
 
 HERE = pathlib.Path(__file__).resolve().parent
 MANIFEST = "manifest.json"
@@ -858,6 +860,183 @@ recipe(
     levels=20,
     why="empty directories are not stored, and the depth would trouble other tools",
 )
+
+# Archives.
+
+
+class Archive:
+    """A good pack in an archive, a step long to be small: a header and a file
+    for each entry, and what comes after them."""
+
+    def __init__(self):
+        pack = Pack(GATE)
+        pack.cut(1)
+        pack.listed.remove(path_of("verifier_report"))
+        files = pack.files()
+        self.entries = [(header(path, len(files[path])), files[path]) for path in [MANIFEST] + pack.listed]
+        self.end = bytes(1024)
+
+    def at(self, path):
+        """Where the entry is."""
+        return next(i for i, (head, _) in enumerate(self.entries) if head.startswith(path.encode() + b"\0"))
+
+    def bytes(self):
+        padded = lambda data: data + bytes(-len(data) % 512)
+        return b"".join(head + padded(data) for head, data in self.entries) + self.end
+
+
+def header(path, size, mtime=0, kind=b"0", link=b""):
+    head = path.encode().ljust(100, b"\0") + b"0000644\0" + b"0000000\0" * 2 + b"%011o\0" % size
+    head += b"%011o\0" % mtime + b" " * 8 + kind + link.ljust(100, b"\0") + b"ustar\00000"[:8]
+    return summed((head + bytes(64) + b"0000000\0" * 2).ljust(512, b"\0"))
+
+
+def summed(head):
+    """With its checksum."""
+    head = head[:148] + b" " * 8 + head[156:]
+    return head[:148] + b"%06o\0 " % sum(head) + head[156:]
+
+
+def sealed(slug, about, code="RP0114", **recipe):
+    """An attack on an archive; `recipe`: what the test still does to it."""
+
+    def register(change):
+        assert f"{code}-{slug}" not in ATTACKS, slug
+        ATTACKS[f"{code}-{slug}"] = (GATE, about, (change, recipe))
+
+    return register
+
+
+def sealed_otherwise(slug, path, about, **fields):
+    """Another header for one entry, with the right checksum."""
+
+    def change(a):
+        head, data = a.entries[a.at(path)]
+        data = data if fields.get("kind", b"0") == b"0" else b""
+        a.entries[a.at(path)] = (header(fields.pop("to", path), len(data), **fields), data)
+
+    sealed(slug, about)(change)
+
+
+DECISIONS = path_of("decisions")
+sealed_otherwise("absolute-name", DECISIONS, "The decisions are to be unpacked to an absolute path.", to="/etc/cron.d/x")
+sealed_otherwise(
+    "link", DECISIONS, "A symbolic link in place of the decisions, out of the pack.", kind=b"2", link=b"/etc/passwd"
+)
+sealed_otherwise("hard-link", DECISIONS, "A hard link in place of the decisions.", kind=b"1", link=MANIFEST.encode())
+sealed_otherwise("device", DECISIONS, "A device in place of the decisions.", kind=b"3")
+sealed_otherwise(
+    "time-set",
+    DECISIONS,
+    "The archive says when the decisions were last changed, which nothing covers.",
+    mtime=1709982000,
+)
+
+
+@sealed("second-manifest", "Another manifest follows, for readers who take the last one.")
+def _(a):
+    a.entries.append((header(MANIFEST, 2), b"{}"))
+
+
+@sealed("entry-twice", "The decisions come twice, first others; one reader takes the first, one the last.")
+def _(a):
+    a.entries.insert(a.at(DECISIONS), (header(DECISIONS, 2), b"[]"))
+
+
+@sealed("manifest-not-first", "The manifest comes last, so that much has to be read before it.")
+def _(a):
+    a.entries.append(a.entries.pop(0))
+
+
+@sealed("other-order", "The artifacts are in another order, so that one pack has two archives.")
+def _(a):
+    swapped(a.entries, 2, 3)
+
+
+@sealed("directory", "An entry makes the directory of the artifacts, as ordinary tools do.")
+def _(a):
+    a.entries.insert(1, (header("artifacts/", 0, kind=b"5"), b""))
+
+
+@sealed("pax-header", "A pax header gives the decisions another name, which only some readers heed.")
+def _(a):
+    record = b"28 path=artifacts/none.json\n"
+    a.entries.insert(a.at(DECISIONS), (header("pax", len(record), kind=b"x"), record))
+
+
+@sealed("tail-cut", "The second of the two blocks of zeros at the end is missing: more may have followed.")
+def _(a):
+    a.end = a.end[:512]
+
+
+@sealed("cut-short", "The archive ends in the middle of the packets.")
+def _(a):
+    a.entries = a.entries[: a.at(path_of("packets"))]
+    a.end = header(path_of("packets"), 600) + b"["
+
+
+@sealed("trailing-data", "Something follows the end of the archive, which no reader of archives looks at.")
+def _(a):
+    a.end += b"-----BEGIN NOTE-----"
+
+
+@sealed("padding-used", "There is text between the decisions and the next header.")
+def _(a):
+    head, data = a.entries[a.at(DECISIONS)]
+    a.entries[a.at(DECISIONS)] = (head, data + b"approved by everybody")
+
+
+@sealed("checksum-wrong", "A checksum of a header is not that of the header.")
+def _(a):
+    head, data = a.entries[a.at(DECISIONS)]
+    a.entries[a.at(DECISIONS)] = (head[:153] + bytes([head[153] ^ 1]) + head[154:], data)
+
+
+@sealed("gnu-magic", "The archive was packed again by a tool that writes another kind of header.")
+def _(a):
+    a.entries = [(summed(head[:257] + b"ustar  \0" + head[265:]), data) for head, data in a.entries]
+
+
+@sealed("gzip", "The archive is compressed, so that what is read is not what is stored.")
+def _(a):
+    text = a.bytes()
+    # One stored block: the same bytes by every library.
+    a.entries = []
+    a.end = b"\x1f\x8b\x08" + bytes(6) + b"\xff\x01" + struct.pack("<HH", len(text), len(text) ^ 0xFFFF) + text
+    a.end += struct.pack("<II", zlib.crc32(text), len(text))
+
+
+@sealed(
+    "sparse-100-gb",
+    "A hole of 100 gigabytes, which costs the attacker nothing, is said to be the packets.",
+    do="grown",
+    bytes=100 << 30,
+    why="git would store the hole",
+)
+def _(a):
+    head = header(path_of("packets"), 0)
+    size = b"\x80" + (100 << 30).to_bytes(11, "big")
+    a.entries = a.entries[: a.at(path_of("packets"))]
+    a.end = summed(head[:124] + size + head[136:])
+
+
+@sealed(
+    "sealed-hole",
+    "A hole as large as a header can state is said to be the calls.",
+    code="RP0111",
+    do="grown",
+    bytes=(8 << 30) + 1024,
+    why="git would store the hole",
+)
+def _(a):
+    a.entries.pop()
+    a.end = header(path_of("tool_calls"), (8 << 30) - 1)
+
+
+@sealed("sealed-extra", "A file lies in the archive that the manifest does not name.", code="RP0104")
+def _(a):
+    a.entries.append((header("notes.json", 2), b"{}"))
+
 
 # Bytes and digests.
 
@@ -1950,6 +2129,12 @@ def folder(name):
     files = {"about.txt": about.encode() + b"\n"}
     if isinstance(change, dict):
         return files | {"make.json": json.dumps(change).encode() + b"\n"}
+    if isinstance(change, tuple):
+        spoil, recipe = change
+        archive = Archive()
+        spoil(archive)
+        files |= {"make.json": json.dumps(recipe).encode() + b"\n"} if recipe else {}
+        return files | {"pack.runpack.tar": archive.bytes()}
     pack = Pack(base)
     change(pack)
     spoilt = pack.files()

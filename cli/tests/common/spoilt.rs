@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 
 use runpack_core::pack::layout::MANIFEST_NAME;
 use runpack_core::pack::{Checks, Expectations, Listed, PackReader, ReadFault, Report, VerifyOptions, verify};
-use runpack_storage::packs::DirectoryReader;
+use runpack_storage::packs::{ArchiveReader, DirectoryReader};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -31,9 +31,11 @@ struct Base {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Recipe {
+    #[serde(default)]
     from: String,
     #[serde(rename = "do")]
     how: How,
+    #[serde(default)]
     path: String,
     to: Option<PathBuf>,
     bytes: Option<u64>,
@@ -59,11 +61,13 @@ enum How {
     FailReading,
     FailListing,
     Endless,
+    Grown,
 }
 
 /// An attack, ready to be verified.
 pub struct Spoilt {
     _dir: tempfile::TempDir,
+    /// A directory, or an archive.
     pub pack: PathBuf,
     fails: Option<Recipe>,
     options: VerifyOptions,
@@ -101,6 +105,14 @@ pub fn spoil(folder: &Path) -> Option<Spoilt> {
     fs::create_dir(&pack).unwrap();
     let options = json(&folder.join("expect.json")).map_or_else(VerifyOptions::default, expecting);
     assert_eq!(options.checks, Checks::Replay);
+    let archive = folder.join("pack.runpack.tar");
+    if archive.exists() {
+        let pack = dir.path().join("pack.runpack.tar");
+        fs::copy(archive, &pack).unwrap();
+        let spoilt = Spoilt { _dir: dir, pack, fails: None, options, _held: None };
+        let grown = json::<Recipe>(&folder.join("make.json")).is_none_or(|recipe| grow(&spoilt.pack, &recipe));
+        return grown.then_some(spoilt);
+    }
     let mut spoilt = Spoilt { _dir: dir, pack, fails: None, options, _held: None };
     if let Some(base) = json::<Base>(&folder.join("base.json")) {
         assert!(!folder.join("make.json").exists(), "{}: base or recipe, not both", folder.display());
@@ -121,10 +133,15 @@ pub fn spoil(folder: &Path) -> Option<Spoilt> {
 }
 
 impl Spoilt {
-    /// Whether the attack is what lies in `pack`, and not a medium that fails
-    /// while it is read.
+    /// Whether the attack is what lies in the directory `pack`, and not a medium
+    /// that fails while it is read.
     pub fn is_stored(&self) -> bool {
-        self.fails.is_none()
+        self.fails.is_none() && !self.is_archive()
+    }
+
+    /// Whether the attack is an archive.
+    pub fn is_archive(&self) -> bool {
+        self.pack.extension().is_some()
     }
 }
 
@@ -149,18 +166,28 @@ fn follow(recipe: Recipe, spoilt: &mut Spoilt) -> bool {
         }
         How::HardLink => fs::hard_link(&path, &outside).unwrap(),
         How::Sparse => {
-            if let Err(error) = File::create(&path).unwrap().set_len(recipe.bytes.unwrap()) {
-                inputs::absent(&format!("sparse files of {} bytes ({error}); their refusal", recipe.bytes.unwrap()));
-                return false;
-            }
+            fs::write(&path, "").unwrap();
+            return grow(&path, &recipe);
         }
         How::Directories => {
             let deep: PathBuf = (0..recipe.levels.unwrap()).map(|_| recipe.path.as_str()).collect();
             fs::create_dir_all(spoilt.pack.join(&deep)).unwrap();
         }
+        How::Grown => panic!("only an archive is made longer"),
         How::FailOpening | How::FailReading | How::FailListing | How::Endless => spoilt.fails = Some(recipe),
     }
     true
+}
+
+/// Makes a file longer, by a hole.
+fn grow(path: &Path, recipe: &Recipe) -> bool {
+    let file = File::options().write(true).open(path).unwrap();
+    let bytes = file.metadata().unwrap().len() + recipe.bytes.unwrap();
+    let grown = file.set_len(bytes);
+    if let Err(error) = &grown {
+        inputs::absent(&format!("sparse files of {bytes} bytes ({error}); their refusal"));
+    }
+    grown.is_ok()
 }
 
 /// Makes a special file with a tool, since no library here does.
@@ -241,6 +268,9 @@ impl Read for TooLarge {
 }
 
 pub fn verified(spoilt: &Spoilt) -> Report {
+    if spoilt.is_archive() {
+        return verify(&ArchiveReader::open(&spoilt.pack).unwrap(), MANIFEST_NAME, &spoilt.options);
+    }
     let directory = DirectoryReader::open(&spoilt.pack).unwrap();
     match &spoilt.fails {
         None => verify(&directory, MANIFEST_NAME, &spoilt.options),
