@@ -47,10 +47,33 @@ fn small_packs(root: &Path) {
         all.push(ratio("all"));
         replay.push(ratio("replay"));
     }
+    let archives = root.with_file_name("archives");
+    seal(&archives);
+    let archives = archives.to_str().unwrap();
+    let in_one = |root, checks| cpu_of(|| passes(&["--recursive", root, "--format", "json", "--checks", checks]));
+    let (mut digests_sealed, mut replay_sealed) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        digests_sealed.push(in_one(archives, "digests") / in_one(root, "digests"));
+        replay_sealed.push(in_one(archives, "replay") / in_one(root, "replay"));
+    }
     println!("{SMALL_PACKS} small packs in one process, CPU beside openssl dgst");
     println!("  --checks digests  {:5.2}", median(digests));
     println!("  --checks all      {:5.2} (goal: at most 1.50)", median(all));
     println!("  with replay       {:5.2} (goal: at most 2.00)", median(replay));
+    println!("the same packs sealed, CPU beside the same packs in directories");
+    println!("  --checks digests  {:5.2}", median(digests_sealed));
+    println!("  with replay       {:5.2} (goal: at most 0.60)", median(replay_sealed));
+}
+
+/// The archives of as many small packs.
+fn seal(root: &Path) {
+    fs::create_dir(root).unwrap();
+    let first = root.join("p0000.runpack.tar");
+    let status = Command::new(RUNPACK).args(["seal", GOOD, "--out"]).arg(&first).stdout(Stdio::null()).status();
+    assert!(status.unwrap().success());
+    for number in 1..SMALL_PACKS {
+        fs::copy(&first, root.join(format!("p{number:04}.runpack.tar"))).unwrap();
+    }
 }
 
 /// One small pack, start to exit, beside a Rust program that does nothing.

@@ -13,6 +13,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::{copy_pack, told};
+use runpack_core::canon::Digest;
+use serde_json::json;
 
 const DIGEST: &str = "948df923937964a3135a14f2f6eb7b5a762ddc40375bb16354442381edd314bf";
 
@@ -75,6 +77,30 @@ fn a_pack_goes_into_an_archive_and_out_again() {
     assert_eq!(code, 2);
     assert!(err.contains("is not called like an archive\nhint: let it end with `.runpack.tar`"), "{err}");
     assert_eq!(fs::read_dir(work.path()).unwrap().count(), 2, "nothing is left beside");
+}
+
+/// `docs/format.md`, section 7 and 8.11.
+#[test]
+fn the_example_of_the_format_has_the_archive_it_says() {
+    let work = tempfile::tempdir().unwrap();
+    let at = |name: &str| work.path().join(name).to_str().unwrap().to_owned();
+    let page = fs::read_to_string(inputs::root().join("docs/format.md")).unwrap();
+    let scenario = page.lines().find(|line| line.starts_with(r#"{"conditions":"#)).unwrap();
+    fs::write(at("scenario.json"), scenario).unwrap();
+    let state = json!({"tenant_id": 1, "namespace_id": 1, "run_id": "r-1", "scenario_id": "example",
+        "spec_hash": {"algorithm": "sha256", "value": Digest::of(scenario.as_bytes()).to_string()},
+        "current_stage_id": "only", "stage_entered_at": {"kind": "logical", "value": 1}, "status": "active",
+        "dispatch_targets": [], "triggers": [], "gate_evals": [], "decisions": [], "packets": [], "submissions": [],
+        "tool_calls": []});
+    fs::write(at("state.json"), state.to_string()).unwrap();
+    let args = ["--scenario", &at("scenario.json"), "--state", &at("state.json"), "--generated-at", "logical:1"];
+    let (code, _, err) = told(["build", "--out", &at("pack")].into_iter().chain(args));
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(told(["seal", &at("pack"), "--out", &at("pack.runpack.tar")]).0, 0);
+    let archive = fs::read(at("pack.runpack.tar")).unwrap();
+    assert_eq!((archive.len(), &archive[148..156]), (12_288, &b"011717\0 "[..]));
+    let digest = Digest::of(&archive).to_string();
+    assert!(page.contains(&format!("an archive of 12 288 bytes with the SHA-256 `{digest}`")), "{digest}");
 }
 
 #[test]
