@@ -9,6 +9,7 @@ use std::sync::mpsc;
 use indicatif::{ProgressBar, ProgressStyle};
 use runpack_core::pack::layout::{ARTIFACT_DIRECTORY, MANIFEST_NAME};
 use runpack_core::pack::{Report, Verdict, VerifyOptions, verify_spread};
+use runpack_storage::packs::ARCHIVE_ENDING;
 use walkdir::WalkDir;
 
 use crate::commands::ReadArgs;
@@ -214,9 +215,9 @@ fn bar(total: u64) -> ProgressBar {
     }
 }
 
-/// Every pack below `root`, in order of path: directories with a manifest, and
-/// those with artifacts and none, of which nothing can be told. Links are not
-/// followed, and the staging directories of exports that go on are left out.
+/// Every pack below `root`, in order of path: directories with a manifest,
+/// those with artifacts and none, of which nothing can be told, and sealed
+/// archives by their names. Links are not followed, and the staging directories of exports that go on are left out.
 pub(crate) fn packs_below(root: &Path, manifest: Option<&str>) -> Result<Vec<String>, String> {
     let manifest = manifest.unwrap_or(MANIFEST_NAME);
     let mut found = Vec::new();
@@ -224,17 +225,23 @@ pub(crate) fn packs_below(root: &Path, manifest: Option<&str>) -> Result<Vec<Str
     let mut walk = WalkDir::new(root).sort_by_file_name().into_iter();
     while let Some(entry) = walk.next() {
         let entry = entry.map_err(|error| format!("cannot look below `{}`: {error}", root.display()))?;
-        if !entry.file_type().is_dir() {
-            continue;
-        }
-        if entry.depth() > 0 && staging(entry.file_name()) {
+        let is_directory = entry.file_type().is_dir();
+        if is_directory && entry.depth() > 0 && staging(entry.file_name()) {
             walk.skip_current_dir();
             continue;
         }
         let has = |name: &str| entry.path().join(name).symlink_metadata().is_ok();
-        if has(manifest) || has(ARTIFACT_DIRECTORY) {
-            let path = entry.path().to_str().ok_or_else(|| format!("`{}` is not UTF-8", entry.path().display()))?;
-            found.push(path.to_owned());
+        let is_pack = if is_directory {
+            has(manifest) || has(ARTIFACT_DIRECTORY)
+        } else {
+            entry.file_type().is_file() && entry.file_name().to_string_lossy().ends_with(ARCHIVE_ENDING)
+        };
+        if !is_pack {
+            continue;
+        }
+        let path = entry.path().to_str().ok_or_else(|| format!("`{}` is not UTF-8", entry.path().display()))?;
+        found.push(path.to_owned());
+        if is_directory {
             walk.skip_current_dir();
         }
     }

@@ -10,11 +10,11 @@ mod out;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use commands::{COULD_NOT, authoring, build, diff, explain, pin, pull, replay, show, verify};
+use commands::{COULD_NOT, authoring, build, diff, explain, pin, pull, replay, seal, show, unseal, verify};
 #[cfg(feature = "object-store")]
 use commands::{gc, ls, mirror, push};
 
-/// Verify, replay, compare and build packs, offline
+/// Verify, replay, compare, seal and build packs, offline
 #[derive(Parser)]
 #[command(name = "runpack", version, max_term_width = 100, disable_help_flag = true)]
 struct Cli {
@@ -33,6 +33,8 @@ enum Command {
     Diff(diff::DiffArgs),
     Pin(pin::PinArgs),
     Explain(explain::ExplainArgs),
+    Seal(seal::SealArgs),
+    Unseal(unseal::UnsealArgs),
     Build(Box<build::BuildArgs>),
     Pull(pull::PullArgs),
     #[cfg(feature = "object-store")]
@@ -54,6 +56,8 @@ fn main() -> ExitCode {
         Command::Diff(args) => diff::diff(&args),
         Command::Pin(args) => pin::pin(&args),
         Command::Explain(args) => explain::explain(&args),
+        Command::Seal(args) => seal::seal(&args),
+        Command::Unseal(args) => unseal::unseal(&args),
         Command::Build(args) => build::build(&args),
         Command::Pull(args) => pull::pull(&args),
         #[cfg(feature = "object-store")]

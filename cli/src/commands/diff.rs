@@ -3,7 +3,7 @@ use std::process::ExitCode;
 use clap::Args;
 use runpack_core::pack::diff as compare;
 
-use super::{Outcome, ReadArgs};
+use super::{Outcome, ReadArgs, one_standard_input};
 use crate::out::{self, Paint};
 
 /// Compare two packs by meaning: decisions, the evidence that flipped them, the scenario
@@ -26,6 +26,7 @@ pub(crate) struct DiffArgs {
 }
 
 pub(crate) fn diff(args: &DiffArgs) -> Outcome {
+    one_standard_input([args.left.as_str(), &args.right])?;
     let read = |path: &str| {
         let (report, pack) = args.read.read(path)?;
         let pack = pack.map_err(|fault| format!("`{path}` cannot be read: {fault}"))?;

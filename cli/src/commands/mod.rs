@@ -16,7 +16,9 @@ pub(crate) mod pull;
 #[cfg(feature = "object-store")]
 pub(crate) mod push;
 pub(crate) mod replay;
+pub(crate) mod seal;
 pub(crate) mod show;
+pub(crate) mod unseal;
 pub(crate) mod verify;
 
 use std::io::Read;
@@ -121,6 +123,15 @@ impl ReadArgs {
         let report = verify(&*reader, &manifest_name, &options);
         let pack = Pack::read(&*reader, &manifest_name, self.max_artifact_bytes).map_err(|fault| fault.to_string());
         Ok((report, pack))
+    }
+}
+
+/// Standard input can be read once.
+pub(crate) fn one_standard_input<'a>(paths: impl IntoIterator<Item = &'a str>) -> Result<(), String> {
+    match paths.into_iter().filter(|path| *path == "-").count() {
+        0 | 1 => Ok(()),
+        _ => Err("`-` is named twice, and standard input can be read once\nhint: a directory of that name is `./-`"
+            .to_owned()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use runpack_core::pack::{VerifyOptions, verify};
 
-use super::{COULD_NOT, Outcome, ReadArgs, exit_code};
+use super::{COULD_NOT, Outcome, ReadArgs, exit_code, one_standard_input};
 use crate::out::{self, Paint};
 
 /// Write down the digests of packs, to compare with later
@@ -17,7 +17,7 @@ use crate::out::{self, Paint};
     after_help = "Exit codes: 0 written, 1 a pack is refused and nothing is written, 2 could not tell.\n\nExample:\n  runpack pin packs/* --output packs.lock\n  runpack verify packs/* --expect-file packs.lock"
 )]
 pub(crate) struct PinArgs {
-    /// Packs: their directories, or their manifests
+    /// Packs: directories, manifests or sealed archives
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<String>,
     /// Where to write [default: standard output]
@@ -28,6 +28,7 @@ pub(crate) struct PinArgs {
 }
 
 pub(crate) fn pin(args: &PinArgs) -> Outcome {
+    one_standard_input(args.paths.iter().map(String::as_str))?;
     let mut lock = String::new();
     for path in &args.paths {
         if path.contains('\n') {

@@ -18,7 +18,7 @@ use crate::out::{self, Paint};
     after_help = "Exit codes: 0 every decision comes out again, 1 it does not, 2 could not tell.\n\nExample:\n  runpack replay ./pack\n  runpack replay ./pack --scenario stricter.json"
 )]
 pub(crate) struct ReplayArgs {
-    /// The pack: its directory, or its manifest
+    /// The pack: its directory, its manifest or its archive; `-` is standard input
     #[arg(value_name = "PATH")]
     path: String,
     /// Another scenario, JSON or (by extension) RON

@@ -11,7 +11,7 @@ use crate::out::{self, Paint};
     after_help = "Exit codes: 0 shown, 1 shown but refused, 2 could not be read.\n\nExample:\n  runpack show ./pack"
 )]
 pub(crate) struct ShowArgs {
-    /// The pack: its directory, or its manifest
+    /// The pack: its directory, its manifest or its archive; `-` is standard input
     #[arg(value_name = "PATH")]
     path: String,
     #[command(flatten)]

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
@@ -11,7 +11,7 @@ use runpack_core::pack::{Checks, Expectations, VerifyOptions};
 
 use runpack_storage::packs::in_object_storage;
 
-use super::{COULD_NOT, INPUT_BYTES_MAX, Outcome, ReadArgs, read_input, read_json};
+use super::{COULD_NOT, INPUT_BYTES_MAX, Outcome, ReadArgs, one_standard_input, read_input, read_json};
 use crate::batch::{self, Answer, Job};
 use crate::formats;
 use crate::out::{self, Paint};
@@ -22,7 +22,7 @@ use crate::out::{self, Paint};
     after_help = "Exit codes: 0 all do, 1 one is refused, 2 none is refused but one could not be told.\n\nExample:\n  runpack verify ./pack\n  runpack verify --recursive ./packs --format sarif > findings.sarif"
 )]
 pub(crate) struct VerifyArgs {
-    /// Packs: their directories, or their manifests
+    /// Packs: directories, manifests or sealed archives; `-` is an archive on standard input
     #[arg(value_name = "PATH")]
     paths: Vec<String>,
     /// Also every pack below a directory
@@ -152,6 +152,8 @@ pub(crate) fn verify(args: &VerifyArgs) -> Outcome {
     if paths.len() > 1 && (args.expect.expect_digest.is_some() || args.expect.expect_root.is_some()) {
         return Err("one digest cannot be expected of several packs\nhint: use --expect-file".to_owned());
     }
+    let from_file = args.from_file.as_deref().and_then(Path::to_str);
+    one_standard_input(paths.iter().map(String::as_str).chain(from_file))?;
     let options = options(args)?;
     for path in &paths {
         let mut options = options.clone();
@@ -283,7 +285,7 @@ fn options(args: &VerifyArgs) -> Result<VerifyOptions, String> {
 }
 
 /// Reads what `runpack pin` wrote.
-fn read_lock(file: &std::path::Path) -> Result<BTreeMap<String, Digest>, String> {
+fn read_lock(file: &Path) -> Result<BTreeMap<String, Digest>, String> {
     let place = |line: usize, problem: &str| format!("`{}`: line {line}: {problem}", file.display());
     let bytes = read_input(file, INPUT_BYTES_MAX)?;
     let text = String::from_utf8(bytes).map_err(|_| format!("`{}` is not UTF-8", file.display()))?;

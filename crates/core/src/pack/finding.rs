@@ -76,6 +76,8 @@ catalogue! {
         "The medium failed, which says nothing about the pack.";
     TooMany "RP0113" CouldNotTell "more entries than will be walked through",
         "Something other than a pack lies here, or somebody wants the verifier to work for ever.";
+    ArchiveMalformed "RP0114" Error "not a sealed archive",
+        "Nothing covers what an archive says beside its files, so there is one way to write it.";
     DigestMismatch "RP0201" Error "hash mismatch",
         "The file is not the one the manifest was written for.";
     RootMismatch "RP0202" Error "root hash mismatch",

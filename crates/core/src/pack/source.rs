@@ -75,6 +75,14 @@ pub enum ReadFault {
         /// `entries` or `levels`.
         what: &'static str,
     },
+    /// The pack lies in an archive that sealing does not write.
+    #[error("not a sealed archive: {problem} (byte {offset})")]
+    Archive {
+        /// The rule that is broken.
+        problem: String,
+        /// Where, in bytes from the beginning of the archive.
+        offset: u64,
+    },
     /// The medium failed, which says nothing about the pack.
     #[error("{0}")]
     Io(#[from] io::Error),

@@ -15,7 +15,7 @@ pub struct DirectoryReader {
     links: Links,
 }
 
-/// Why a directory was not opened.
+/// Why a directory or an archive was not opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenFault {
     /// There is nothing.
@@ -29,6 +29,24 @@ pub enum OpenFault {
     NotADirectory {
         /// As given.
         path: PathBuf,
+    },
+    /// Neither a directory nor an ordinary file.
+    #[error("`{}` is not an ordinary file: {kind}", path.display())]
+    NotAFile {
+        /// As given.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// More would have to be brought here than is allowed.
+    #[error("`{}`: {what} has more than {limit} bytes\nhint: raise the limit with --max-artifact-bytes", path.display())]
+    TooLarge {
+        /// As given.
+        path: PathBuf,
+        /// What is so large.
+        what: String,
+        /// Bytes allowed.
+        limit: u64,
     },
     /// The system did not let us.
     #[error("cannot open `{}`: {source}", path.display())]

@@ -2,13 +2,14 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use runpack_beneath::{Fault, Links, check_read_path};
 use runpack_core::pack::PackReader;
 use runpack_core::pack::layout::MANIFEST_NAME;
 
-use super::{DirectoryReader, OpenFault, Stores, in_object_storage};
+use super::{ArchiveReader, DirectoryReader, OpenFault, Stores, in_object_storage};
 
 /// Where a pack is. That anything is there is not known yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,8 +52,8 @@ pub enum LocationError {
     #[error("the location is empty\nhint: give the pack's directory")]
     Empty,
     /// A place that this version does not read.
-    #[error("`{location}` is {what}, and this version reads directories only\nhint: {hint}")]
-    NotADirectory {
+    #[error("`{location}` is {what}, and this version reads directories and archives only\nhint: {hint}")]
+    Elsewhere {
         /// As given.
         location: String,
         /// What it is.
@@ -84,6 +85,11 @@ pub enum LocationError {
         /// As given.
         name: String,
     },
+    /// Nobody types an archive.
+    #[error(
+        "`-` is standard input, and that is a terminal\nhint: feed it a sealed pack: `… < pack.runpack.tar`; a directory of that name is `./-`"
+    )]
+    Terminal,
     /// It was understood, and cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenFault),
@@ -115,7 +121,7 @@ impl Location {
             return Ok(Self::Object { url: location.to_owned(), manifest_name });
         }
         if let Some((what, hint)) = elsewhere(location) {
-            return Err(LocationError::NotADirectory { location: location.to_owned(), what, hint });
+            return Err(LocationError::Elsewhere { location: location.to_owned(), what, hint });
         }
         let path = file_url(location)?.unwrap_or_else(|| PathBuf::from(location));
         let wanted = manifest_name.unwrap_or(MANIFEST_NAME);
@@ -155,16 +161,12 @@ impl Location {
     /// # Errors
     /// See [`LocationError`].
     pub fn open(&self, options: &ReadOptions<'_>) -> Result<Box<dyn PackReader>, LocationError> {
-        let elsewhere = |location: String, what, hint| LocationError::NotADirectory { location, what, hint };
         match self {
             Self::Directory { directory, .. } => Ok(Box::new(DirectoryReader::open(directory)?.links(options.links))),
             Self::Object { url, manifest_name } => options.stores.open(url, manifest_name),
-            Self::Archive(path) => {
-                Err(elsewhere(path.display().to_string(), "an archive", "unpack it and give the directory"))
-            }
-            Self::StandardInput => {
-                Err(elsewhere("-".to_owned(), "standard input", "for a directory of that name write `./-`"))
-            }
+            Self::Archive(path) => Ok(Box::new(ArchiveReader::open(path)?)),
+            Self::StandardInput if io::stdin().is_terminal() => Err(LocationError::Terminal),
+            Self::StandardInput => Ok(Box::new(ArchiveReader::spool(io::stdin().lock(), options.artifact_bytes_max)?)),
         }
     }
 }
@@ -181,7 +183,7 @@ fn elsewhere(location: &str) -> Option<(&'static str, &'static str)> {
     let (scheme, _) = location.split_once("://")?;
     match scheme.to_ascii_lowercase().as_str() {
         "file" => None,
-        _ => Some(("a URL", "download the pack and give its directory")),
+        _ => Some(("a URL", "download the pack and give its path")),
     }
 }
 
@@ -276,7 +278,7 @@ mod tests {
         for place in ["https://example.org/p", "http://h/p"] {
             let error = parse(place, None).unwrap_err();
             assert!(error.contains(&format!("`{place}`")), "{error}");
-            assert!(error.contains("this version reads directories only\nhint: "), "{error}");
+            assert!(error.contains("this version reads directories and archives only\nhint: "), "{error}");
         }
         assert!(parse("", None).unwrap_err().contains("empty"));
     }

@@ -1,5 +1,7 @@
-//! Packs as directories: where they are, how they are read, how they get there.
+//! Packs in directories and archives: where they are, how they are read, how
+//! they get there.
 
+mod archive;
 mod copy;
 mod directory;
 mod export;
@@ -11,6 +13,7 @@ mod rename;
 mod staging;
 mod stores;
 
+pub use archive::{ARCHIVE_ENDING, ArchiveReader, SealError, Sealed, Verified, seal, seal_to};
 pub use copy::{CopyError, copy};
 pub use directory::{DirectoryReader, OpenFault};
 pub use export::{Destination, ExportError, ExportRequest, Exported, Kept, PackStore, export};

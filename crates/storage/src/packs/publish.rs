@@ -14,7 +14,7 @@ use super::rename::{self, ExchangeError};
 use super::staging::{Staging, make_directory, sync_directory};
 
 /// Others may publish to the same place: how often the place is looked at anew.
-const ATTEMPTS: usize = 8;
+pub(super) const ATTEMPTS: usize = 8;
 
 /// What happens to a pack that is in the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -296,15 +296,16 @@ impl PackSink for StagedPack {
     }
 }
 
-fn write_durably(path: &Path, content: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+pub(super) fn write_durably<T>(path: &Path, content: &mut dyn FnMut(&mut dyn Write) -> io::Result<T>) -> io::Result<T> {
     let mut options = OpenOptions::new();
     // A link is something that exists, so it is not followed.
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o644);
     let mut writer = BufWriter::with_capacity(64 * 1024, options.open(path)?);
-    content(&mut writer)?;
-    writer.into_inner()?.sync_all()
+    let answer = content(&mut writer)?;
+    writer.into_inner()?.sync_all()?;
+    Ok(answer)
 }
 
 /// Every name in the pack. Two that differ only by case are one on some
@@ -438,7 +439,7 @@ fn is_identical(a: &Path, b: &Path) -> bool {
         })
 }
 
-fn same_bytes(a: impl Read, b: impl Read) -> io::Result<bool> {
+pub(super) fn same_bytes(a: impl Read, b: impl Read) -> io::Result<bool> {
     let (mut a, mut b) = (a, b);
     let (mut left, mut right) = (Vec::new(), Vec::new());
     loop {
@@ -456,7 +457,7 @@ fn same_bytes(a: impl Read, b: impl Read) -> io::Result<bool> {
 }
 
 /// Makes what is missing, durably.
-fn make_parents(directory: &Path) -> Result<(), PublishError> {
+pub(super) fn make_parents(directory: &Path) -> Result<(), PublishError> {
     let is_missing = |path: &&Path| !path.as_os_str().is_empty() && fs::symlink_metadata(path).is_err();
     let missing: Vec<_> = directory.ancestors().take_while(is_missing).collect();
     fs::create_dir_all(directory).map_err(|source| io_error("make", directory, source))?;
@@ -466,7 +467,7 @@ fn make_parents(directory: &Path) -> Result<(), PublishError> {
     Ok(())
 }
 
-fn parent_of(path: &Path) -> &Path {
+pub(super) fn parent_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

@@ -22,6 +22,25 @@ pub(super) fn no_replace(from: &Path, to: &Path) -> io::Result<()> {
     claim(from, to)
 }
 
+/// Moves the file `from` to `to` if nothing is there, in one step.
+///
+/// # Errors
+/// [`io::ErrorKind::AlreadyExists`] if something is; then nothing was moved.
+pub(super) fn no_replace_file(from: &Path, to: &Path) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(errno) if unsupported(errno) => {}
+        done => return Ok(done?),
+    }
+    link_and_remove(from, to)
+}
+
+/// A second name can be made only where there is nothing.
+fn link_and_remove(from: &Path, to: &Path) -> io::Result<()> {
+    fs::hard_link(from, to)?;
+    fs::remove_file(from)
+}
+
 /// An empty directory can be made by one only, and can be renamed onto.
 fn claim(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir(to)?;
@@ -104,6 +123,21 @@ mod tests {
         fs::remove_dir_all(&to).unwrap();
         claim(&from, &to).unwrap();
         assert!(!from.exists() && to.join("new").exists());
+    }
+
+    #[test]
+    fn a_file_takes_only_a_free_place() {
+        let temp = tempfile::tempdir().unwrap();
+        let (from, to) = (temp.path().join("from"), temp.path().join("to"));
+        for rename in [link_and_remove, no_replace_file] {
+            fs::write(&from, "new").unwrap();
+            fs::write(&to, "old").unwrap();
+            assert_eq!(rename(&from, &to).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+            assert_eq!((fs::read(&from).unwrap(), fs::read(&to).unwrap()), (b"new".into(), b"old".into()));
+            fs::remove_file(&to).unwrap();
+            rename(&from, &to).unwrap();
+            assert!(!from.exists() && to.exists());
+        }
     }
 
     #[test]

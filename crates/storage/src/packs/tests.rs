@@ -1,5 +1,5 @@
 #[path = "../../../../testdata/inputs.rs"]
-mod inputs;
+pub(super) mod inputs;
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};

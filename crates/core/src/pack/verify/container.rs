@@ -77,7 +77,11 @@ impl Check<'_> {
         let found = match self.reader.list() {
             Ok(found) => found,
             Err(fault) => {
-                let code = if matches!(fault, ReadFault::TooMany { .. }) { Code::TooMany } else { Code::ReadFailed };
+                let code = match fault {
+                    ReadFault::TooMany { .. } => Code::TooMany,
+                    ReadFault::Archive { .. } => Code::ArchiveMalformed,
+                    _ => Code::ReadFailed,
+                };
                 self.found.add(Finding::new(code, "", format!("the pack cannot be listed: {fault}")));
                 return;
             }

@@ -119,17 +119,18 @@ pub fn verify_spread(
     match read_all(reader, manifest_name, MANIFEST_BYTES_MAX) {
         Ok(manifest) => check.run(&manifest, manifest_name),
         Err(fault) => {
-            let (code, message) = match &fault {
+            let (code, artifact, message) = match &fault {
                 ReadFault::NotAFile(_) | ReadFault::HardLink { .. } => {
-                    (Code::NotAFile, format!("the manifest is {fault}"))
+                    (Code::NotAFile, manifest_name, format!("the manifest is {fault}"))
                 }
-                ReadFault::UnsafePath(_) => (Code::UnsafePath, format!("manifest name: {fault}")),
-                ReadFault::TooLarge { .. } => (Code::Malformed, format!("the manifest is {fault}")),
+                ReadFault::UnsafePath(_) => (Code::UnsafePath, manifest_name, format!("manifest name: {fault}")),
+                ReadFault::TooLarge { .. } => (Code::Malformed, manifest_name, format!("the manifest is {fault}")),
+                ReadFault::Archive { .. } => (Code::ArchiveMalformed, "", fault.to_string()),
                 ReadFault::NotFound | ReadFault::TooMany { .. } | ReadFault::Io(_) => {
-                    (Code::ManifestUnavailable, format!("manifest {manifest_name}: {fault}"))
+                    (Code::ManifestUnavailable, manifest_name, format!("manifest {manifest_name}: {fault}"))
                 }
             };
-            check.found.add(Finding::new(code, manifest_name, message));
+            check.found.add(Finding::new(code, artifact, message));
             check.answer(None, None)
         }
     }
@@ -512,6 +513,7 @@ fn cannot_open(path: &str, fault: &ReadFault) -> Finding {
         ReadFault::NotAFile(_) | ReadFault::HardLink { .. } => Code::NotAFile,
         ReadFault::TooLarge { .. } => Code::TooLarge,
         ReadFault::TooMany { .. } => Code::TooMany,
+        ReadFault::Archive { .. } => Code::ArchiveMalformed,
         ReadFault::Io(_) => Code::ReadFailed,
     };
     let hint = match fault {
