@@ -12,6 +12,8 @@ use runpack_core::engine::{Policy, PolicyTable, Settings};
 use runpack_core::model::{AnchorPolicy, AnchorRequirement, Lane, ProviderAnchorPolicy, ProviderId};
 use runpack_core::pack::SecurityContext;
 use runpack_providers::{EnvConfig, HttpConfig, JsonConfig, Provider, Registry, TimeConfig};
+use runpack_storage::packs::object::{Key, OnExisting, PublishOptions, StoreOptions};
+use runpack_storage::packs::{BucketStore, Stores};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -181,6 +183,9 @@ const KNOWN: &[&str] = &[
     "runpack_storage.prefix",
     "runpack_storage.force_path_style",
     "runpack_storage.allow_http",
+    "runpack_storage.on_existing",
+    "runpack_storage.single_writer",
+    "runpack_storage.options.*",
     "client.auth_profiles.*.bearer_token",
     "client.auth_profiles.*.client_subject",
 ];
@@ -243,6 +248,56 @@ struct File {
     namespace: Namespace,
     server: Server,
     providers: Vec<ProviderTable>,
+    runpack_storage: Option<StorageTable>,
+}
+
+/// Where packs go by default. `provider = "local"` keeps them in the directory
+/// `bucket`, under the keys they would have in one.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StorageTable {
+    #[serde(rename = "type")]
+    _kind: StorageKind,
+    provider: StorageProvider,
+    bucket: String,
+    region: Option<String>,
+    endpoint: Option<String>,
+    #[serde(default)]
+    prefix: String,
+    #[serde(default)]
+    force_path_style: bool,
+    #[serde(default)]
+    allow_http: bool,
+    #[serde(default)]
+    on_existing: Existing,
+    #[serde(default)]
+    single_writer: bool,
+    /// As `--store-option` of `runpack`.
+    #[serde(default)]
+    options: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StorageKind {
+    ObjectStore,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StorageProvider {
+    S3,
+    Azure,
+    Gcs,
+    Local,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Existing {
+    #[default]
+    Refuse,
+    Snapshot,
 }
 
 /// Of `[server]` only the older spelling of `dev.permissive` matters here.
@@ -354,6 +409,8 @@ pub struct RunConfiguration {
     pub registry: Registry,
     /// The posture that packs state.
     pub security: SecurityContext,
+    /// Where packs go by default.
+    pub storage: Option<BucketStore>,
     /// Things to say at start.
     pub warnings: Vec<String>,
 }
@@ -417,7 +474,8 @@ impl RunConfiguration {
         let policy = Policy::try_from(file.policy).map_err(|fault| wrong(fault.key, fault.problem))?;
         let registry = registry(file.providers, &mut warnings)?;
         let security = SecurityContext { dev_permissive: permissive, namespace_authority: "dg_registry".to_owned() };
-        Ok(Self { settings, policy, registry, security, warnings })
+        let storage = file.runpack_storage.map(|table| storage(&table)).transpose()?;
+        Ok(Self { settings, policy, registry, security, storage, warnings })
     }
 }
 
@@ -435,6 +493,63 @@ fn settings(file: &File, permissive: bool) -> Result<Settings, ConfigError> {
         settings.min_lane = Lane::Asserted;
     }
     Ok(settings)
+}
+
+fn storage(table: &StorageTable) -> Result<BucketStore, ConfigError> {
+    let key = |member: &str| format!("runpack_storage.{member}");
+    let prefix = &table.prefix;
+    if prefix.starts_with('/') || prefix.contains('\\') || prefix.split('/').any(|part| part == "..") {
+        return Err(wrong(key("prefix"), "must be relative, without `..` and backslashes"));
+    }
+    let mut options = StoreOptions::default();
+    let mut set = |name: &str, value: &str| {
+        let member = if table.options.contains_key(name) { format!("options.{name}") } else { name.to_owned() };
+        options.set(name, value).map_err(|fault| wrong(key(&member), fault.to_string()))
+    };
+    for (name, value) in &table.options {
+        set(name, value)?;
+    }
+    if let Some(endpoint) = &table.endpoint {
+        let plain = endpoint.starts_with("http://");
+        if !(plain || endpoint.starts_with("https://")) {
+            return Err(wrong(key("endpoint"), "must start with http:// or https://"));
+        }
+        if plain && !table.allow_http {
+            return Err(wrong(key("endpoint"), "is without TLS\nhint: set allow_http = true if that is meant"));
+        }
+        set("endpoint", endpoint)?;
+    }
+    if let Some(region) = &table.region {
+        set("region", region)?;
+    }
+    if table.allow_http {
+        set("allow_http", "true")?;
+    }
+    if table.provider == StorageProvider::S3 {
+        // As the reference: buckets in host names, but for endpoints of one's own.
+        set("path_style", if table.force_path_style || table.endpoint.is_some() { "true" } else { "false" })?;
+    }
+    let on_existing = match table.on_existing {
+        Existing::Refuse => OnExisting::Refuse,
+        Existing::Snapshot => OnExisting::Snapshot,
+    };
+    let publish = PublishOptions { on_existing, single_writer: table.single_writer };
+    let open = |scheme: &str| {
+        let url = format!("{scheme}://{}/{prefix}", table.bucket);
+        let (bucket, url) = Stores::new(options.clone()).bucket(&url).map_err(|error| error.to_string())?;
+        Ok((bucket, url.prefix))
+    };
+    let opened: Result<_, String> = match table.provider {
+        StorageProvider::S3 => open("s3"),
+        StorageProvider::Azure => open("az"),
+        StorageProvider::Gcs => open("gs"),
+        StorageProvider::Local => Key::parse(prefix).map_err(|error| error.to_string()).and_then(|prefix| {
+            let bucket = options.directory(&table.bucket, &prefix).map_err(|error| error.to_string())?;
+            Ok((bucket, prefix))
+        }),
+    };
+    let (bucket, prefix) = opened.map_err(|error| wrong("runpack_storage", error))?;
+    Ok(BucketStore::new(bucket, prefix, publish))
 }
 
 fn anchors(table: &Anchors) -> Result<AnchorPolicy, ConfigError> {

@@ -299,3 +299,58 @@ fn the_demo_goes_twice_and_never_into_somebody_elses_directory() {
     assert_eq!(code, 2);
     assert!(err.contains("not from an earlier demo"), "{err}");
 }
+
+#[test]
+fn packs_go_where_the_config_says_unless_out_says_otherwise() {
+    let work = Work::new();
+    let config = fs::read_to_string(work.at("decision-gate.toml")).unwrap();
+    fs::create_dir(work.at("packs")).unwrap();
+    let storage = |more: &str| {
+        let table = "[runpack_storage]\ntype = \"object_store\"\nprovider = \"local\"\nbucket = \"packs\"\n";
+        format!("{config}\n{table}{more}\n")
+    };
+    let calls = ["--calls", "calls.jsonl", "--include-verification"];
+    let (code, _, err) = work.run(&calls);
+    assert!(code == 2 && err.contains("hint: pass --out, or configure [runpack_storage]"), "{err}");
+    work.write("decision-gate.toml", storage("prefix = \"audit\""));
+    let (code, out, err) = work.run(&calls);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    let key = "packs/audit/tenant/1/namespace/1/scenario/release-gate/run/release-1.4.0/spec/sha256/";
+    let uri = out.lines().find_map(|line| line.strip_prefix("pack file://")).unwrap();
+    assert!(uri.contains(key) && uri.ends_with('/'), "{uri}");
+    // The same run again is the same pack; a directory of its own holds the same bytes.
+    assert_eq!(work.run(&calls).0, 0);
+    assert_eq!(work.run(&[&calls[..], &["--out", "pack"]].concat()).0, 0);
+    for name in ["manifest.json", "artifacts/decisions.json", "artifacts/verifier_report.json"] {
+        let kept = fs::read(Path::new(uri).join(name)).unwrap();
+        assert!(kept == fs::read(work.at("pack").join(name)).unwrap(), "{name}");
+    }
+    // Another pack of the run: it stays, or the new one goes beside it.
+    let other = [&calls[..], &["--generated-at", "logical:99"]].concat();
+    let (code, _, err) = work.run(&other);
+    assert!(code == 2 && err.contains("another pack of this run is at `file://"), "{err}");
+    work.write("decision-gate.toml", storage("prefix = \"audit\"\non_existing = \"snapshot\""));
+    let (code, out, err) = work.run(&other);
+    assert!(code == 0 && out.contains("/run/release-1.4.0/snapshot/"), "{out}{err}");
+}
+
+#[test]
+fn a_storage_table_that_makes_no_sense_is_refused_by_key() {
+    let work = Work::new();
+    let config = fs::read_to_string(work.at("decision-gate.toml")).unwrap();
+    for (table, said) in [
+        ("provider = \"s3\"\nbucket = \"b\"\nendpoint = \"ftp://h\"", "runpack_storage.endpoint"),
+        ("provider = \"s3\"\nbucket = \"b\"\nendpoint = \"http://h\"", "set allow_http = true"),
+        ("provider = \"s3\"\nbucket = \"b\"\nprefix = \"../x\"", "runpack_storage.prefix"),
+        ("provider = \"s3\"\nbucket = \"b c\"", "is no name of one"),
+        ("provider = \"s3\"\nbucket = \"b\"\nregoin = \"x\"", "runpack_storage.regoin"),
+        ("provider = \"local\"\nbucket = \"absent\"", "runpack_storage: "),
+        ("provider = \"local\"\nbucket = \".\"\noptions = { patience = \"1\" }", "did you mean `patience_s`?"),
+        ("provider = \"minio\"\nbucket = \"b\"", "provider"),
+    ] {
+        work.write("decision-gate.toml", format!("{config}\n[runpack_storage]\ntype = \"object_store\"\n{table}\n"));
+        let (code, out, err) = work.run(&CALLS);
+        assert!(code == 2 && out.is_empty() && err.contains(said), "{table}: {err}");
+        assert!(!work.at("pack").exists());
+    }
+}

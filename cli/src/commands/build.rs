@@ -1,13 +1,16 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 use runpack_core::model::{AnchorPolicy, RunState, Timestamp};
 use runpack_core::pack::layout::{ARTIFACT_BYTES_MAX, MANIFEST_NAME};
 use runpack_core::pack::{BuildOptions, SecurityContext};
-use runpack_storage::packs::{ExportRequest, Published, Replace, export};
+use runpack_core::read;
+#[cfg(not(feature = "object-store"))]
+use runpack_storage::packs::Stores;
+use runpack_storage::packs::{Destination, ExportRequest, PackStore, Published, Replace, export, in_object_storage};
 
-use super::{INPUT_BYTES_MAX, Outcome, bytes, read_json, read_scenario};
+use super::{INPUT_BYTES_MAX, Outcome, StoreArgs, read_json, read_scenario};
 use crate::out;
 
 /// Build a pack from a scenario and a recorded run state
@@ -22,10 +25,10 @@ pub(crate) struct BuildArgs {
     /// The recorded state, as `scenario_start` and the store give it
     #[arg(long, value_name = "FILE")]
     state: PathBuf,
-    /// Where the pack goes: a directory that is absent, empty, or holds the same pack
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    /// Replace another pack at DIR
+    /// Where the pack goes: a directory that is absent, empty, or holds the same pack; or s3://BUCKET/PREFIX, az://, gs://
+    #[arg(long, value_name = "LOCATION")]
+    out: String,
+    /// Replace another pack in the directory
     #[arg(long)]
     replace: bool,
     /// When the pack is made: `logical:1`, `unix_millis:…` or RFC 3339
@@ -44,11 +47,32 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "FILE")]
     security: Option<PathBuf>,
     /// Bytes of one artifact
-    #[arg(long, value_name = "BYTES", value_parser = bytes, default_value_t = ARTIFACT_BYTES_MAX)]
+    #[arg(long, value_name = "BYTES", value_parser = read::byte_count, default_value_t = ARTIFACT_BYTES_MAX)]
     max_artifact_bytes: u64,
     /// Bytes of one input file
-    #[arg(long, value_name = "BYTES", value_parser = bytes, default_value_t = INPUT_BYTES_MAX)]
+    #[arg(long, value_name = "BYTES", value_parser = read::byte_count, default_value_t = INPUT_BYTES_MAX)]
     max_input_bytes: u64,
+    #[cfg(feature = "object-store")]
+    #[command(flatten)]
+    publish: super::push::PublishArgs,
+    #[command(flatten)]
+    stores: StoreArgs,
+}
+
+#[cfg(feature = "object-store")]
+fn bucket_store(args: &BuildArgs) -> Result<Option<Box<dyn PackStore>>, String> {
+    if !in_object_storage(&args.out) {
+        return Ok(None);
+    }
+    let (bucket, url) = args.stores.stores()?.bucket(&args.out).map_err(|error| error.to_string())?;
+    let store = runpack_storage::packs::BucketStore::new(bucket, url.prefix, args.publish.options());
+    Ok(Some(Box::new(store)))
+}
+
+#[cfg(not(feature = "object-store"))]
+fn bucket_store(args: &BuildArgs) -> Result<Option<Box<dyn PackStore>>, String> {
+    args.stores.stores()?;
+    if in_object_storage(&args.out) { Err(Stores::not_built(&args.out).to_string()) } else { Ok(None) }
 }
 
 pub(crate) fn build(args: &BuildArgs) -> Outcome {
@@ -57,9 +81,14 @@ pub(crate) fn build(args: &BuildArgs) -> Outcome {
     let state: RunState = read_json(&args.state, limit)?;
     let anchors: Option<AnchorPolicy> = args.anchor_policy.as_deref().map(|path| read_json(path, limit)).transpose()?;
     let security: Option<SecurityContext> = args.security.as_deref().map(|path| read_json(path, limit)).transpose()?;
+    let store = bucket_store(args)?;
+    let replace = if args.replace { Replace::Yes } else { Replace::No };
+    let destination = match &store {
+        Some(store) => Destination::Store(&**store),
+        None => Destination::Directory { target: Path::new(&args.out), replace },
+    };
     let exported = export(&ExportRequest {
-        target: &args.out,
-        replace: if args.replace { Replace::Yes } else { Replace::No },
+        destination,
         manifest_name: &args.manifest_name,
         scenario: &scenario,
         run: &state,
@@ -75,7 +104,7 @@ pub(crate) fn build(args: &BuildArgs) -> Outcome {
     let how = if exported.published == Published::Identical { "the same pack was there" } else { "built" };
     out::say(&format!(
         "{}: {how}\n  root digest    {}\n  pack digest    {}\n",
-        out::printable(&args.out.display().to_string()),
+        out::printable(exported.storage_uri.as_ref().unwrap_or(&args.out)),
         exported.manifest.integrity.root_hash,
         exported.pack_digest
     ));

@@ -48,16 +48,40 @@ pub(crate) struct ReadArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) manifest: Option<String>,
     /// Bytes of one artifact: a number, or one with KiB, MiB or GiB
-    #[arg(long, value_name = "BYTES", value_parser = bytes, default_value_t = ARTIFACT_BYTES_MAX)]
+    #[arg(long, value_name = "BYTES", value_parser = read::byte_count, default_value_t = ARTIFACT_BYTES_MAX)]
     pub(crate) max_artifact_bytes: u64,
     /// Accept files that have other names, as snapshot tools make them
     #[arg(long)]
     pub(crate) allow_hard_links: bool,
+    #[command(flatten)]
+    stores: StoreArgs,
+}
+
+/// How object storage is reached.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StoreArgs {
     /// How object storage is reached; `help=` lists what can be said
     #[arg(long, value_name = "KEY=VALUE", value_parser = store_option)]
-    pub(crate) store_option: Vec<(String, String)>,
+    store_option: Vec<(String, String)>,
     #[arg(skip)]
     stores: OnceLock<Arc<Stores>>,
+}
+
+impl StoreArgs {
+    /// The clients of object storage, made once.
+    ///
+    /// # Errors
+    /// An option that is none.
+    pub(crate) fn stores(&self) -> Result<&Stores, String> {
+        if let Some(stores) = self.stores.get() {
+            return Ok(stores);
+        }
+        let mut stores = Stores::default();
+        for (key, value) in &self.store_option {
+            stores.set(key, value).map_err(|error| error.to_string())?;
+        }
+        Ok(self.stores.get_or_init(|| Arc::new(stores)))
+    }
 }
 
 fn store_option(text: &str) -> Result<(String, String), String> {
@@ -86,14 +110,7 @@ impl ReadArgs {
     /// # Errors
     /// An option that is none.
     pub(crate) fn stores(&self) -> Result<&Stores, String> {
-        if let Some(stores) = self.stores.get() {
-            return Ok(stores);
-        }
-        let mut stores = Stores::default();
-        for (key, value) in &self.store_option {
-            stores.set(key, value).map_err(|error| error.to_string())?;
-        }
-        Ok(self.stores.get_or_init(|| Arc::new(stores)))
+        self.stores.stores()
     }
 
     /// Verifies a pack with everything, and reads its records if they can be.
@@ -116,20 +133,6 @@ pub(crate) fn one_standard_input<'a>(paths: impl IntoIterator<Item = &'a str>) -
         _ => Err("`-` is named twice, and standard input can be read once\nhint: a directory of that name is `./-`"
             .to_owned()),
     }
-}
-
-/// A number of bytes, as people write it.
-pub(crate) fn bytes(text: &str) -> Result<u64, String> {
-    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
-    let factor = match unit {
-        "" | "B" => 1,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        _ => return Err("write a number, or one with KiB, MiB or GiB".to_owned()),
-    };
-    let number: u64 = digits.parse().map_err(|_| "write a number, or one with KiB, MiB or GiB".to_owned())?;
-    number.checked_mul(factor).ok_or_else(|| "more than any file can have".to_owned())
 }
 
 /// 0 yes, 1 no, 2 could not tell.

@@ -12,7 +12,8 @@ use runpack_core::model::{
 use runpack_core::pack::BuildOptions;
 use runpack_core::pack::layout::{ARTIFACT_BYTES_MAX, MANIFEST_NAME};
 use runpack_core::read::{self, Profile, Unknown};
-use runpack_storage::packs::{ExportRequest, Replace, export};
+use runpack_storage::packs::object::PublishOptions;
+use runpack_storage::packs::{BucketStore, Destination, ExportRequest, Replace, Stores, export, in_object_storage};
 use serde_json::Value;
 
 use super::{INPUT_BYTES_MAX, read_input};
@@ -40,10 +41,11 @@ pub struct RunArgs {
     /// One call per line: {"call":"next|trigger|submit|status","request":{…}}
     #[arg(long, value_name = "FILE.jsonl")]
     pub calls: Option<PathBuf>,
-    /// Where the pack goes: a directory that is absent, empty, or holds the same pack
-    #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
-    /// Replace another pack at DIR
+    /// Where the pack goes: a directory that is absent, empty, or holds the same pack; or s3://BUCKET/PREFIX, az://,
+    /// gs:// [default: `[runpack_storage]` of the config]
+    #[arg(long, value_name = "LOCATION")]
+    pub out: Option<PathBuf>,
+    /// Replace another pack in the directory
     #[arg(long)]
     pub replace: bool,
     /// Issue the first stage's packets under an `init` trigger
@@ -68,11 +70,33 @@ pub struct RunArgs {
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 30_000)]
     pub gather_timeout_ms: u64,
     /// Bytes of the scenario, the run config, and each line of calls
-    #[arg(long, value_name = "BYTES", default_value_t = INPUT_BYTES_MAX)]
+    #[arg(long, value_name = "BYTES", value_parser = read::byte_count, default_value_t = INPUT_BYTES_MAX)]
     pub max_input_bytes: u64,
     /// Bytes of one artifact of the pack
-    #[arg(long, value_name = "BYTES", default_value_t = ARTIFACT_BYTES_MAX)]
+    #[arg(long, value_name = "BYTES", value_parser = read::byte_count, default_value_t = ARTIFACT_BYTES_MAX)]
     pub max_artifact_bytes: u64,
+}
+
+/// Where the pack goes.
+enum KeptBy {
+    Directory(PathBuf),
+    Store(BucketStore),
+}
+
+fn destination(args: &RunArgs, storage: Option<BucketStore>) -> Result<KeptBy, String> {
+    match (&args.out, storage) {
+        (Some(out), _) => match out.to_str().filter(|out| in_object_storage(out)) {
+            Some(url) => {
+                let (bucket, url) = Stores::default().bucket(url).map_err(|error| error.to_string())?;
+                Ok(KeptBy::Store(BucketStore::new(bucket, url.prefix, PublishOptions::default())))
+            }
+            None => Ok(KeptBy::Directory(out.clone())),
+        },
+        (None, Some(store)) => Ok(KeptBy::Store(store)),
+        (None, None) => {
+            Err("nothing says where the pack goes\nhint: pass --out, or configure [runpack_storage]".to_owned())
+        }
+    }
 }
 
 /// What a run came to.
@@ -98,7 +122,8 @@ pub async fn run(args: &RunArgs) -> Result<Outcome, String> {
     }
     .map_err(|error| error.to_string())?;
     check_providers(&scenario, &configuration)?;
-    let RunConfiguration { settings, policy, registry, security, warnings } = configuration;
+    let RunConfiguration { settings, policy, registry, security, storage, warnings } = configuration;
+    let kept_by = destination(args, storage)?;
     let anchor_policy = settings.anchors.clone();
     let gather_deadline = Duration::from_millis(args.gather_timeout_ms);
     let gatekeeper = Gatekeeper { runs: Default::default(), registry, settings, policy, gather_deadline };
@@ -128,20 +153,28 @@ pub async fn run(args: &RunArgs) -> Result<Outcome, String> {
         security: Some(security),
         artifact_bytes_max: args.max_artifact_bytes,
     };
-    let exported = export(&ExportRequest {
-        target: &args.out,
-        replace: if args.replace { Replace::Yes } else { Replace::No },
+    let replace = if args.replace { Replace::Yes } else { Replace::No };
+    let destination = match &kept_by {
+        KeptBy::Directory(target) => Destination::Directory { target, replace },
+        KeptBy::Store(store) => Destination::Store(store),
+    };
+    let request = ExportRequest {
+        destination,
         manifest_name: &args.manifest_name,
         scenario: &scenario,
         run: &state,
         options: &options,
         include_verification: args.include_verification,
-    })
-    .map_err(|error| format!("the pack was not exported: {error}"))?;
+    };
+    // Exporting waits for disks and networks, which an async thread must not.
+    let exported = std::thread::scope(|scope| scope.spawn(|| export(&request)).join());
+    let exported = exported.map_err(|_| "the export came to an unforeseen end".to_owned())?;
+    let exported = exported.map_err(|error| format!("the pack was not exported: {error}"))?;
 
     let mut text = story.tell();
     let _ = writeln!(text, "run {} is {} in stage {}", state.run_id, state.status, state.current_stage_id);
-    let _ = writeln!(text, "pack {}", args.out.display());
+    let place = exported.storage_uri.map_or_else(|| args.out.clone().unwrap_or_default(), PathBuf::from);
+    let _ = writeln!(text, "pack {}", place.display());
     let _ = writeln!(text, "  root digest  {}", exported.manifest.integrity.root_hash);
     let _ = writeln!(text, "  pack digest  {}", exported.pack_digest);
     Ok(Outcome { text, warnings, status: state.status })

@@ -13,7 +13,7 @@ use crate::engine::Scenario;
 use crate::model::{AnchorPolicy, NamespaceId, RunId, RunState, ScenarioId, TenantId, Timestamp};
 
 /// A run whose logs can be walked in order. Small enough for a store to stream.
-pub trait RunLogs {
+pub trait RunLogs: Sync {
     /// Whose run.
     fn identity(&self) -> RunIdentity;
 

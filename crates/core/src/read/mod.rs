@@ -230,6 +230,23 @@ pub fn admit_value(value: &mut Value, at: &str) -> Result<(), Refusal> {
     descend(value, at, 0)
 }
 
+/// A number of bytes, as people write it: `100`, `64MiB`.
+///
+/// # Errors
+/// A sentence that says how to write one.
+pub fn byte_count(text: &str) -> Result<u64, String> {
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let factor = match unit {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err("write a number, or one with KiB, MiB or GiB".to_owned()),
+    };
+    let number: u64 = digits.parse().map_err(|_| "write a number, or one with KiB, MiB or GiB".to_owned())?;
+    number.checked_mul(factor).ok_or_else(|| "more than any file can have".to_owned())
+}
+
 /// A name as a segment of a JSON pointer (RFC 6901).
 pub fn escape(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")

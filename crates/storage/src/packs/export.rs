@@ -3,18 +3,50 @@ use std::path::Path;
 use runpack_core::canon::{CanonError, Digest, to_vec};
 use runpack_core::engine::Scenario;
 use runpack_core::pack::{
-    BuildError, BuildOptions, Finding, Manifest, RunLogs, Severity, Verdict, VerifyOptions, WireReport, build, verify,
-    verify_draft,
+    BuildError, BuildOptions, Finding, Manifest, PackReader, RunLogs, Severity, Verdict, VerifyOptions, WireReport,
+    build, verify, verify_draft,
 };
 
 use super::{OpenFault, PublishError, Published, Replace, StagedPack};
 
+/// Where an export goes.
+#[derive(Clone, Copy)]
+pub enum Destination<'a> {
+    /// Into a directory of its own.
+    Directory {
+        /// The directory.
+        target: &'a Path,
+        /// Whether another pack there may be replaced.
+        replace: Replace,
+    },
+    /// To somebody who keeps packs.
+    Store(&'a dyn PackStore),
+}
+
+/// Keeps packs: object storage, or whatever embeds this library.
+pub trait PackStore: Send + Sync {
+    /// Takes a pack that was verified, whole or not at all, and answers where
+    /// it is.
+    ///
+    /// # Errors
+    /// A sentence, with a hint if there is something to do. Nothing that looks
+    /// like a pack is there then that was not there before.
+    fn keep(&self, pack: &dyn PackReader, manifest_name: &str) -> Result<Kept, String>;
+}
+
+/// What became of a pack that was handed over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Where it is, with a slash at the end.
+    pub storage_uri: String,
+    /// Whether it was there already.
+    pub already: bool,
+}
+
 /// What to export, and where.
 pub struct ExportRequest<'a> {
-    /// The directory.
-    pub target: &'a Path,
-    /// Whether another pack there may be replaced.
-    pub replace: Replace,
+    /// Where.
+    pub destination: Destination<'a>,
     /// The manifest's name.
     pub manifest_name: &'a str,
     /// The scenario of the run.
@@ -38,6 +70,8 @@ pub struct Exported {
     pub report: Option<WireReport>,
     /// Whether it was there already.
     pub published: Published,
+    /// Where it is, if somebody else keeps it.
+    pub storage_uri: Option<String>,
 }
 
 /// Why nothing was exported.
@@ -58,6 +92,9 @@ pub enum ExportError {
     /// A record has no canonical form.
     #[error(transparent)]
     Canon(#[from] CanonError),
+    /// Whoever keeps packs did not take it.
+    #[error("{0}")]
+    Store(String),
 }
 
 fn first(findings: &[Finding]) -> String {
@@ -66,13 +103,20 @@ fn first(findings: &[Finding]) -> String {
 }
 
 /// Builds a pack beside its target, verifies it as anybody else would, and only
-/// then lets it appear, whole, under its name.
+/// then lets it appear, whole, under its name. For a store it is built in the
+/// system's directory for temporary files.
 ///
 /// # Errors
 /// See [`ExportError`]; the target is as it was.
 pub fn export(request: &ExportRequest<'_>) -> Result<Exported, ExportError> {
     let options = VerifyOptions { artifact_bytes_max: request.options.artifact_bytes_max, ..VerifyOptions::default() };
-    let mut staged = StagedPack::create(request.target, request.manifest_name, request.replace)?;
+    let elsewhere = std::env::temp_dir().join("runpack-export");
+    let (target, replace) = match request.destination {
+        Destination::Directory { target, replace } => (target, replace),
+        // Never published there: it goes with the staging.
+        Destination::Store(_) => (elsewhere.as_path(), Replace::Yes),
+    };
+    let mut staged = StagedPack::create(target, request.manifest_name, replace)?;
     let draft = build(&mut staged, request.scenario, request.run, request.options)?;
     let report = if request.include_verification {
         let manifest = draft.manifest_bytes()?;
@@ -90,6 +134,13 @@ pub fn export(request: &ExportRequest<'_>) -> Result<Exported, ExportError> {
         return Err(ExportError::Refused(checked.findings));
     }
     let pack_digest = Digest::of(&to_vec(&manifest)?);
-    let published = staged.publish()?;
-    Ok(Exported { manifest, pack_digest, report, published })
+    let (published, storage_uri) = match request.destination {
+        Destination::Directory { .. } => (staged.publish()?, None),
+        Destination::Store(store) => {
+            let kept = store.keep(&staged.reader()?, request.manifest_name).map_err(ExportError::Store)?;
+            let published = if kept.already { Published::Identical } else { Published::New };
+            (published, Some(kept.storage_uri))
+        }
+    };
+    Ok(Exported { manifest, pack_digest, report, published, storage_uri })
 }

@@ -16,10 +16,12 @@ mod stores;
 pub use archive::{ARCHIVE_ENDING, ArchiveReader, SealError, Sealed, Verified, seal, seal_to};
 pub use copy::{CopyError, copy};
 pub use directory::{DirectoryReader, OpenFault};
-pub use export::{ExportError, ExportRequest, Exported, export};
+pub use export::{Destination, ExportError, ExportRequest, Exported, Kept, PackStore, export};
 pub use location::{Location, LocationError, ReadOptions};
 pub use publish::{PublishError, Published, Replace, StagedPack};
 pub use runpack_beneath::Links;
+#[cfg(feature = "object-store")]
+pub use stores::BucketStore;
 pub use stores::{Stores, in_object_storage};
 
 #[cfg(test)]

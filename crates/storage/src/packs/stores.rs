@@ -7,6 +7,8 @@ use std::sync::{Mutex, PoisonError};
 
 use super::LocationError;
 #[cfg(feature = "object-store")]
+use super::export::{Kept, PackStore};
+#[cfg(feature = "object-store")]
 use super::object::{Bucket, BucketUrl, FoundPack, ObjectReader, OptionFault, StoreOptions, packs};
 use runpack_core::pack::PackReader;
 
@@ -33,6 +35,13 @@ pub fn in_object_storage(location: &str) -> bool {
 
 #[cfg(not(feature = "object-store"))]
 impl Stores {
+    /// What is said of a place that this build does not reach.
+    pub fn not_built(url: &str) -> LocationError {
+        LocationError::Store(format!(
+            "`{url}`: this build of runpack has no object storage\nhint: use the full build (cargo features s3, azure, gcs)"
+        ))
+    }
+
     /// What can be said of object storage: nothing, in this build.
     pub fn help() -> String {
         "  this build has no object storage".to_owned()
@@ -43,7 +52,7 @@ impl Stores {
     /// # Errors
     /// Always.
     pub fn set(&mut self, key: &str, _: &str) -> Result<(), LocationError> {
-        Err(not_built(key))
+        Err(Self::not_built(key))
     }
 
     /// Every pack below a prefix, by its URL.
@@ -51,19 +60,12 @@ impl Stores {
     /// # Errors
     /// Always: this build has no object storage.
     pub fn packs_below(&self, url: &str) -> Result<Vec<String>, LocationError> {
-        Err(not_built(url))
+        Err(Self::not_built(url))
     }
 
     pub(super) fn open(&self, url: &str, _: &str) -> Result<Box<dyn PackReader>, LocationError> {
-        Err(not_built(url))
+        Err(Self::not_built(url))
     }
-}
-
-#[cfg(not(feature = "object-store"))]
-fn not_built(url: &str) -> LocationError {
-    LocationError::Store(format!(
-        "`{url}`: this build of runpack has no object storage\nhint: use the full build (cargo features s3, azure, gcs)"
-    ))
 }
 
 #[cfg(feature = "object-store")]
@@ -141,6 +143,33 @@ impl Stores {
             }
         };
         Ok(Box::new(reader))
+    }
+}
+
+/// Below a prefix of a bucket, under the key of its run.
+#[cfg(feature = "object-store")]
+#[derive(Debug, Clone)]
+pub struct BucketStore {
+    bucket: Bucket,
+    prefix: super::object::Key,
+    options: super::object::PublishOptions,
+}
+
+#[cfg(feature = "object-store")]
+impl BucketStore {
+    /// Below `prefix`.
+    pub fn new(bucket: Bucket, prefix: super::object::Key, options: super::object::PublishOptions) -> Self {
+        Self { bucket, prefix, options }
+    }
+}
+
+#[cfg(feature = "object-store")]
+impl PackStore for BucketStore {
+    fn keep(&self, pack: &dyn PackReader, manifest_name: &str) -> Result<Kept, String> {
+        let receipt = super::object::publish(&self.bucket, &self.prefix, pack, manifest_name, &self.options);
+        let receipt = receipt.map_err(|error| error.to_string())?;
+        let already = receipt.pushed == super::object::Pushed::AlreadyThere;
+        Ok(Kept { storage_uri: receipt.storage_uri, already })
     }
 }
 

@@ -11,7 +11,10 @@ use std::sync::{Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use runpack_core::pack::{Listed, ListedKind, PackReader, PackSink, ReadFault};
+use runpack_core::engine::Scenario;
+use runpack_core::model::{RunState, ScenarioSpec, Timestamp};
+use runpack_core::pack::{BuildOptions, Listed, ListedKind, PackReader, PackSink, ReadFault};
+use runpack_core::read::{self, Unknown};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
 use super::*;
@@ -533,4 +536,54 @@ fn opens_directories_only() {
     fs::write(temp.path().join("file"), "").unwrap();
     assert!(matches!(DirectoryReader::open(&temp.path().join("x")), Err(OpenFault::NotFound { .. })));
     assert!(matches!(DirectoryReader::open(&temp.path().join("file")), Err(OpenFault::NotADirectory { .. })));
+}
+
+/// Somebody else's sink, as an embedding program hands it over.
+struct Elsewhere {
+    taken: std::sync::Mutex<Vec<String>>,
+    fails: bool,
+}
+
+impl PackStore for Elsewhere {
+    fn keep(&self, pack: &dyn PackReader, manifest_name: &str) -> Result<Kept, String> {
+        let mut taken = self.taken.lock().unwrap();
+        taken.extend(pack.list().unwrap().into_iter().map(|listed| listed.path));
+        assert!(taken.iter().any(|path| path == manifest_name));
+        if self.fails {
+            Err("the vault is closed".to_owned())
+        } else {
+            Ok(Kept { storage_uri: "vault://1/".to_owned(), already: false })
+        }
+    }
+}
+
+#[test]
+fn a_sink_from_outside_takes_whole_packs_and_may_fail() {
+    let source = |name: &str| fs::read(inputs::testdata("packs/source/rich").join(name)).unwrap();
+    let spec = read::ingest::<ScenarioSpec>(&source("scenario.json"), Unknown::Refuse).unwrap();
+    let scenario = Scenario::new(spec).unwrap();
+    let state = read::ingest::<RunState>(&source("state.json"), Unknown::Refuse).unwrap();
+    let anchors = read::ingest(&source("anchor-policy.json"), Unknown::Refuse).unwrap();
+    let options = BuildOptions {
+        generated_at: Timestamp::Logical(99),
+        anchor_policy: anchors,
+        security: None,
+        artifact_bytes_max: 1 << 20,
+    };
+    for fails in [false, true] {
+        let sink = Elsewhere { taken: Default::default(), fails };
+        let exported = export(&ExportRequest {
+            destination: Destination::Store(&sink),
+            manifest_name: MANIFEST,
+            scenario: &scenario,
+            run: &state,
+            options: &options,
+            include_verification: true,
+        });
+        assert_eq!(sink.taken.lock().unwrap().len(), 9);
+        match exported {
+            Ok(exported) => assert_eq!(exported.storage_uri.as_deref(), Some("vault://1/")),
+            Err(error) => assert_eq!(error.to_string(), "the vault is closed"),
+        }
+    }
 }

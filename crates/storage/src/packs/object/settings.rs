@@ -206,6 +206,20 @@ impl StoreOptions {
         Ok(())
     }
 
+    /// A directory that holds packs as a bucket does, under the same keys. What
+    /// is written is durable once it is there.
+    ///
+    /// # Errors
+    /// The directory is none.
+    pub fn directory(&self, directory: &str, prefix: &Path) -> Result<Bucket, OptionFault> {
+        let wrong = |problem: String| OptionFault::Client { url: directory.to_owned(), problem };
+        let store = object_store::local::LocalFileSystem::new_with_prefix(directory);
+        let store = store.map_err(|error| wrong(error.to_string()))?.with_fsync(true);
+        let root = std::fs::canonicalize(directory).map_err(|error| wrong(error.to_string()))?;
+        let url = format!("file://{}", root.display());
+        Ok(Bucket::new(std::sync::Arc::new(store), url.trim_end_matches('/'), prefix, self.patience()))
+    }
+
     /// What can be set, as lines of help.
     pub fn help() -> String {
         let width = KNOWN.iter().map(|(name, _, _)| name.len()).max().unwrap_or(0);
