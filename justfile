@@ -28,9 +28,10 @@ bench:
 demo:
     cargo run --locked --bin runpackd -- demo
 
-# What takes too long for every change: kill -9 in 200 exports on a release build, 10,000 honest packs, fuzzing
+# What takes too long for every change: kill -9 in 200 exports on a release build and in 100 pushes, 10,000 honest packs, fuzzing
 nightly:
     RUNPACK_KILL_ROUNDS=200 cargo test --locked --release -p runpack-daemon --test kill -- --nocapture
+    RUNPACK_KILL_ROUNDS=100 cargo test --locked -p runpack-cli --test cut_off -- --nocapture
     RUNPACK_DEEP=1 cargo test --locked -p runpack-core --test honest -- --nocapture
     just fuzz 300
 

@@ -38,7 +38,9 @@ fn main() {
 fn small_packs(root: &Path) {
     let files: Vec<_> =
         (0..SMALL_PACKS).flat_map(|number| copy(Path::new(GOOD), &root.join(format!("p{number:04}")))).collect();
-    let root = root.to_str().unwrap();
+    let archives = root.with_file_name("archives");
+    seal(&archives);
+    let (root, archives) = (root.to_str().unwrap(), archives.to_str().unwrap());
     let (mut digests, mut all, mut replay) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let peer = hashed(&files);
@@ -47,9 +49,6 @@ fn small_packs(root: &Path) {
         all.push(ratio("all"));
         replay.push(ratio("replay"));
     }
-    let archives = root.with_file_name("archives");
-    seal(&archives);
-    let archives = archives.to_str().unwrap();
     let in_one = |root, checks| cpu_of(|| passes(&["--recursive", root, "--format", "json", "--checks", checks]));
     let (mut digests_sealed, mut replay_sealed) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {

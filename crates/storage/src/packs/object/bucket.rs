@@ -66,15 +66,35 @@ pub struct ObjectFault {
     pub source: Error,
 }
 
-/// The first lines of what a store says: its answers can be whole documents.
+/// What the store says, in a line: its answers can be whole documents.
 fn plain(error: &Error) -> String {
     let text = error.to_string();
+    let Some((_, answer)) = text.split_once(STATUS) else { return start_of(&text) };
+    let (status, document) = answer.split_once(':').unwrap_or((answer, ""));
+    let mut said = format!("the store answers {}", start_of(status));
+    for (tag, before) in [("Code", ": "), ("Message", ", ")] {
+        if let Some((_, rest)) = document.split_once(&format!("<{tag}>"))
+            && let Some((within, _)) = rest.split_once(&format!("</{tag}>"))
+        {
+            said = said + before + &start_of(within);
+        }
+    }
+    if status.starts_with("401") || status.starts_with("403") {
+        said.push_str("\nhint: the credentials are not the right ones, or do not allow this");
+    }
+    said
+}
+
+fn start_of(text: &str) -> String {
     let mut end = text.len().min(400);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
     text[..end].replace(['\n', '\r'], " ")
 }
+
+/// What the client library writes before a status, which it shows nowhere else.
+const STATUS: &str = "non-2xx status code: ";
 
 impl Bucket {
     /// A bucket behind any store. `url` is how messages and receipts name it.
@@ -235,7 +255,48 @@ impl Pauses {
 
 /// Whether the same request may succeed later: the way there, or a busy store.
 pub(super) fn may_pass(error: &Error) -> bool {
-    matches!(error, Error::Generic { .. } | Error::JoinError { .. })
+    matches!(error, Error::Generic { .. } | Error::JoinError { .. }) && !refused(error)
+}
+
+/// Whether the store understood and said no.
+pub(super) fn refused(error: &Error) -> bool {
+    match error {
+        Error::PermissionDenied { .. }
+        | Error::Unauthenticated { .. }
+        | Error::InvalidPath { .. }
+        | Error::NotImplemented { .. }
+        | Error::UnknownConfigurationKey { .. } => true,
+        // Lists and multipart uploads hide every status in here, also that of a
+        // wrong key or a bucket that is not there.
+        Error::Generic { source, .. } => said_no(source.as_ref()),
+        _ => false,
+    }
+}
+
+/// Whether it is the store's answer, and not for want of one.
+pub(super) fn has_status(error: &Error) -> bool {
+    fn told(error: &(dyn std::error::Error + 'static)) -> bool {
+        error.to_string().contains(STATUS) || error.source().is_some_and(told)
+    }
+    told(error)
+}
+
+/// Whether that is a status that will be the same next time.
+fn said_no(error: &(dyn std::error::Error + 'static)) -> bool {
+    let text = error.to_string();
+    if text.contains("redirect without LOCATION") {
+        return true;
+    }
+    let Some((_, answer)) = text.split_once(STATUS) else {
+        return error.source().is_some_and(said_no);
+    };
+    // 400 is also what S3 says of a body that did not come, or came wrong.
+    let transient = ["RequestTimeout", "IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch"];
+    match answer.get(..3).and_then(|status| status.parse::<u16>().ok()) {
+        Some(400) => !transient.iter().any(|code| answer.contains(code)),
+        Some(408 | 409 | 429) | None => false,
+        Some(status) => status < 500,
+    }
 }
 
 /// The threads on which requests run.

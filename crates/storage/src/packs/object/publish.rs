@@ -10,7 +10,7 @@ use runpack_core::pack::{Manifest, PackReader, ReadFault};
 use runpack_core::read;
 use tokio::task::JoinSet;
 
-use super::bucket::{Bucket, LISTED_MAX, ObjectFault, Pauses, may_pass, runtime, wait};
+use super::bucket::{Bucket, LISTED_MAX, ObjectFault, Pauses, has_status, may_pass, refused, runtime, wait};
 use super::key::{KeyFault, pack_key, snapshot_key};
 use super::reader::{ObjectReader, relative};
 
@@ -139,6 +139,14 @@ struct Outgoing {
     digest: Digest,
 }
 
+impl Outgoing {
+    /// What is sent is what the manifest says, also if the source has changed
+    /// since it was verified.
+    fn check(&self, read: Digest) -> io::Result<()> {
+        if read == self.digest { Ok(()) } else { Err(io::Error::other("it is not what the manifest says")) }
+    }
+}
+
 /// Publishes a pack that was verified, under the key of its run below `prefix`.
 ///
 /// Not for threads of an async runtime: it waits for the store.
@@ -257,13 +265,13 @@ impl Target<'_> {
                 Ok(()) => created += 1,
                 Err(Error::NotImplemented { .. } | Error::NotSupported { .. }) => return Ok(false),
                 // A conflict is also what a store says that is busy: look.
-                Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {
+                Err(error @ (Error::AlreadyExists { .. } | Error::Precondition { .. })) => {
                     let there = self.bucket.head(&key).await.map_err(|error| self.fault(&key, error))?;
                     if there.is_some() {
                         return Ok(true);
                     }
                     if !pauses.pause().await {
-                        return Ok(false);
+                        return Err(self.fault(&key, error));
                     }
                 }
                 Err(error) if may_pass(&error) && pauses.pause().await => {}
@@ -285,17 +293,22 @@ impl Target<'_> {
     /// A published pack is whole: every file is what the manifest says.
     fn compare(&self, files: &[Outgoing]) -> Result<(), PushError> {
         let there = ObjectReader::open(self.bucket, self.directory)?;
+        let damaged = |path: &str, problem: &str| {
+            Err(PushError::Damaged { uri: self.uri.clone(), path: path.to_owned(), problem: problem.to_owned() })
+        };
         for file in files {
-            let damaged =
-                |problem: String| PushError::Damaged { uri: self.uri.clone(), path: file.path.clone(), problem };
             match digest_of(&there, &file.path) {
                 Ok((digest, _)) if digest == file.digest => {}
-                Ok(_) => return Err(damaged("is not what the manifest says".to_owned())),
-                Err(ReadFault::NotFound) => return Err(damaged("is missing".to_owned())),
+                Ok(_) => return damaged(&file.path, "is not what the manifest says"),
+                Err(ReadFault::NotFound) => return damaged(&file.path, "is missing"),
                 Err(fault) => return Err(PushError::Source { path: file.path.clone(), fault }),
             }
         }
-        Ok(())
+        let named = |path: &str| path == MANIFEST_NAME || files.iter().any(|file| file.path == path);
+        match there.objects().find(|(path, _)| !named(path)) {
+            Some((stranger, _)) => damaged(stranger, "is not in the manifest"),
+            None => Ok(()),
+        }
     }
 
     /// Brings all content there; answers the sizes.
@@ -318,6 +331,7 @@ impl Target<'_> {
                 large.push(file);
                 continue;
             }
+            file.check(Digest::of(&bytes)).map_err(|error| source(ReadFault::Io(error)))?;
             sizes.insert(file.path.clone(), bytes.len() as u64);
             let (bucket, key, path) = (self.bucket.clone(), self.key(&file.path), file.path.clone());
             puts.spawn_on(
@@ -339,7 +353,7 @@ impl Target<'_> {
     fn settled(&self, path: &str, outcome: Result<(), Settled>) -> Result<(), PushError> {
         outcome.map_err(|settled| match settled {
             Settled::Other => PushError::InTheWay { uri: self.uri.clone(), path: path.to_owned() },
-            Settled::Failed(error) => self.fault(&self.key(path), error),
+            Settled::Refused(error) | Settled::Failed(error) => self.fault(&self.key(path), error),
         })
     }
 
@@ -354,7 +368,7 @@ impl Target<'_> {
         let mut pauses = Pauses::new(self.bucket.patience());
         loop {
             let mut content = pack.open(&file.path, u64::MAX).map_err(source)?;
-            let error = match self.parts(&key, &mut content).map_err(|error| source(ReadFault::Io(error)))? {
+            let error = match self.parts(&key, file, &mut content).map_err(|error| source(ReadFault::Io(error)))? {
                 Ok(size) => return Ok(size),
                 Err(error) => error,
             };
@@ -379,13 +393,13 @@ impl Target<'_> {
     }
 
     /// The outer error is the source's, the inner the store's.
-    fn parts(&self, key: &Path, content: &mut dyn Read) -> io::Result<Result<u64, Error>> {
+    fn parts(&self, key: &Path, file: &Outgoing, content: &mut dyn Read) -> io::Result<Result<u64, Error>> {
         let store = self.bucket.store();
         let mut upload = match wait(self.bucket.patiently(|| store.put_multipart(key))) {
             Ok(upload) => upload,
             Err(error) => return Ok(Err(error)),
         };
-        let outcome = self.all_parts(upload.as_mut(), content);
+        let outcome = self.all_parts(upload.as_mut(), file, content);
         if !matches!(outcome, Ok(Ok(_))) {
             // Best effort: a lifecycle rule removes what is left of it.
             wait(upload.abort()).ok();
@@ -393,9 +407,14 @@ impl Target<'_> {
         outcome
     }
 
-    fn all_parts(&self, upload: &mut dyn MultipartUpload, content: &mut dyn Read) -> io::Result<Result<u64, Error>> {
+    fn all_parts(
+        &self,
+        upload: &mut dyn MultipartUpload,
+        file: &Outgoing,
+        content: &mut dyn Read,
+    ) -> io::Result<Result<u64, Error>> {
         let mut parts = JoinSet::new();
-        let mut size = 0;
+        let (mut hasher, mut size) = (Hasher::default(), 0);
         loop {
             let mut part = Vec::with_capacity(PART_BYTES);
             (&mut *content).take(PART_BYTES as u64).read_to_end(&mut part)?;
@@ -403,6 +422,7 @@ impl Target<'_> {
                 break;
             }
             size += part.len() as u64;
+            hasher.update(&part);
             if parts.len() == PARTS_AT_ONCE
                 && let Some(done) = wait(parts.join_next())
                 && let Err(error) = done.unwrap_or_else(|error| Err(join(error)))
@@ -424,6 +444,7 @@ impl Target<'_> {
                 return Ok(Err(error));
             }
         }
+        file.check(hasher.finish())?;
         Ok(wait(upload.complete()).map(|_| size))
     }
 
@@ -452,14 +473,17 @@ impl Target<'_> {
         match wait(put_settled(self.bucket, &key, bytes.clone(), conditional)) {
             Ok(()) => Ok(()),
             // Somebody else's is there: which one?
-            Err(Settled::Other) => self.manifest(bytes).and_then(|ours| {
-                let gone = || Error::NotFound { path: key.to_string(), source: "the manifest came and went".into() };
-                ours.ok_or_else(|| PushError::Unsettled(self.bucket.fault(&key, gone())))
-            }),
-            Err(Settled::Failed(error)) => {
-                let fault = self.bucket.fault(&key, error);
-                Err(if refused(&fault.source) { PushError::Store(fault) } else { PushError::Unsettled(fault) })
-            }
+            Err(Settled::Other) => match self.manifest(bytes) {
+                Ok(Some(())) => Ok(()),
+                Ok(None) => {
+                    let gone = Error::NotFound { path: key.to_string(), source: "the manifest came and went".into() };
+                    Err(PushError::Unsettled(self.bucket.fault(&key, gone)))
+                }
+                Err(PushError::Store(fault)) => Err(PushError::Unsettled(fault)),
+                Err(error) => Err(error),
+            },
+            Err(Settled::Refused(error)) => Err(self.fault(&key, error)),
+            Err(Settled::Failed(error)) => Err(PushError::Unsettled(self.bucket.fault(&key, error))),
         }
     }
 }
@@ -468,7 +492,9 @@ impl Target<'_> {
 enum Settled {
     /// Another object is there.
     Other,
-    /// The store cannot be brought to take it.
+    /// The store gave an answer each time, and it is not there.
+    Refused(Error),
+    /// The store cannot be brought to take it, or to say whether it did.
     Failed(Error),
 }
 
@@ -481,38 +507,31 @@ async fn put_settled(bucket: &Bucket, key: &Path, bytes: Bytes, conditional: boo
             Ok(Some(there)) if there == bytes => return Ok(()),
             Ok(Some(_)) | Err(Error::NotSupported { .. }) => return Err(Settled::Other),
             Ok(None) => {}
-            Err(error) => return Err(Settled::Failed(error)),
+            Err(error) => return Err(Settled::Refused(error)),
         }
     }
+    let mut answered = true;
     loop {
         let mode = if conditional { PutMode::Create } else { PutMode::Overwrite };
         let error = match bucket.put(key, bytes.clone(), mode).await {
             Ok(()) => return Ok(()),
+            Err(error) if refused(&error) && answered => return Err(Settled::Refused(error)),
             Err(error) if refused(&error) => return Err(Settled::Failed(error)),
             Err(error) => error,
         };
+        // Without an answer the store may still be at work on it.
+        answered &= has_status(&error);
         // "Already exists" may be our own put whose answer was lost, or a
         // conflict of which nothing is left; an error may hide a success.
         match bucket.small(key, bytes.len() as u64).await {
             Ok(Some(there)) if there == bytes => return Ok(()),
             Ok(Some(_)) | Err(Error::NotSupported { .. }) => return Err(Settled::Other),
             Ok(None) if pauses.pause().await => {}
+            Ok(None) if answered => return Err(Settled::Refused(error)),
             Ok(None) => return Err(Settled::Failed(error)),
             Err(unread) => return Err(Settled::Failed(unread)),
         }
     }
-}
-
-/// Whether the store understood and said no.
-fn refused(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::PermissionDenied { .. }
-            | Error::Unauthenticated { .. }
-            | Error::InvalidPath { .. }
-            | Error::NotImplemented { .. }
-            | Error::UnknownConfigurationKey { .. }
-    )
 }
 
 fn join(source: tokio::task::JoinError) -> Error {

@@ -151,6 +151,38 @@ fn a_pack_that_lost_a_file_is_damaged_not_republished() {
 }
 
 #[test]
+fn a_pack_that_grew_a_file_is_not_called_whole() {
+    let bucket = memory();
+    let receipt = published(&bucket);
+    put(&bucket, &directory(&receipt).join("artifacts").join("more.json"), b"[]");
+    let error = publish(&bucket, &Path::from("packs"), &good(), MANIFEST_NAME, &PublishOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("`artifacts/more.json` is not in the manifest"), "{error}");
+    assert_eq!(verdict(&bucket, &directory(&receipt)), Verdict::Refused);
+}
+
+/// A pack one of whose files changes after it was verified.
+struct Changing(DirectoryReader);
+
+impl PackReader for Changing {
+    fn list(&self) -> Result<Vec<runpack_core::pack::Listed>, runpack_core::pack::ReadFault> {
+        self.0.list()
+    }
+
+    fn open(&self, path: &str, bytes_max: u64) -> Result<Box<dyn Read + '_>, runpack_core::pack::ReadFault> {
+        if path == "artifacts/triggers.json" { Ok(Box::new(&b"[]"[..])) } else { self.0.open(path, bytes_max) }
+    }
+}
+
+#[test]
+fn what_changed_since_it_was_verified_is_not_published() {
+    let bucket = memory();
+    let pack = Changing(good());
+    let error = publish(&bucket, &Path::from("packs"), &pack, MANIFEST_NAME, &PublishOptions::default()).unwrap_err();
+    assert!(matches!(&error, PushError::Source { path, .. } if path == "artifacts/triggers.json"), "{error}");
+    assert!(packs(&bucket, &Path::default()).unwrap().iter().all(|pack| !pack.manifest));
+}
+
+#[test]
 fn directories_that_sync_hold_packs_too() {
     let temp = tempfile::tempdir().unwrap();
     let store = LocalFileSystem::new_with_prefix(temp.path()).unwrap().with_fsync(true);

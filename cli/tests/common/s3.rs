@@ -1,0 +1,147 @@
+//! An S3 server in the test process: s3s-fs with signatures checked.
+//!
+//! Three things are put right in front of it. Conditional requests go one at a
+//! time, because s3s-fs looks and then writes. A body that is not what was
+//! signed is refused before anything is written, because s3s-fs writes first.
+//! A request that came in whole is worked on to its end, also if the client
+//! has gone: that is what a lost answer means.
+
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::{Arc, OnceLock};
+
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use runpack_core::canon::Digest;
+use s3s::auth::SimpleAuth;
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s_fs::FileSystem;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Mutex;
+
+pub const BUCKET: &str = "packs";
+pub const KEY_ID: &str = "AKIDEXAMPLE";
+pub const SECRET: &str = "wJalrXUtnFEMI-EXAMPLEKEY";
+
+/// The threads of servers and of proxies before them.
+pub fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap())
+}
+
+/// A server with one empty bucket. It stops being served when the process ends.
+pub struct S3 {
+    pub port: u16,
+    root: tempfile::TempDir,
+}
+
+impl S3 {
+    pub fn start() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join(BUCKET)).unwrap();
+        let mut builder = S3ServiceBuilder::new(FileSystem::new(root.path()).unwrap());
+        builder.set_auth(SimpleAuth::from_single(KEY_ID, SECRET));
+        let served = Arc::new(Served { service: builder.build(), one_at_a_time: Mutex::new(()) });
+        let listener = runtime().block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        runtime().spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(connection(Arc::clone(&served), stream));
+            }
+        });
+        Self { port, root }
+    }
+
+    /// Where the objects are, as files.
+    pub fn bucket(&self) -> PathBuf {
+        self.root.path().join(BUCKET)
+    }
+
+    /// The file that is the object at `url`.
+    pub fn object(&self, url: &str) -> PathBuf {
+        self.bucket().join(url.strip_prefix("s3://packs/").unwrap())
+    }
+
+    /// `runpack` with this server's credentials and address, and nothing else of
+    /// the environment.
+    pub fn command(&self, args: &[&str]) -> Command {
+        command(self.port, SECRET, args)
+    }
+
+    /// Exit code, stdout and stderr.
+    pub fn told(&self, args: &[&str]) -> (i32, String, String) {
+        told(&mut self.command(args))
+    }
+}
+
+/// `runpack` that finds a server at `port`.
+pub fn command(port: u16, secret: &str, args: &[&str]) -> Command {
+    let mut command = bare(args);
+    command.env("AWS_ACCESS_KEY_ID", KEY_ID).env("AWS_SECRET_ACCESS_KEY", secret);
+    command.args(["--store-option", &format!("endpoint=http://127.0.0.1:{port}")]);
+    command.args(["--store-option", "allow_http=true"]);
+    command
+}
+
+/// `runpack` without any environment.
+pub fn bare(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_runpack"));
+    command.env_clear().env("HOME", "/nonexistent").args(args);
+    command
+}
+
+pub fn told(command: &mut Command) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+struct Served {
+    service: S3Service,
+    one_at_a_time: Mutex<()>,
+}
+
+async fn connection(served: Arc<Served>, stream: TcpStream) {
+    stream.set_nodelay(true).ok();
+    let answer = service_fn(move |request| {
+        let served = Arc::clone(&served);
+        async move { Ok::<_, Infallible>(served.answer(request).await) }
+    });
+    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await.ok();
+}
+
+impl Served {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<s3s::Body> {
+        let (head, body) = request.into_parts();
+        let Ok(body) = body.collect().await else {
+            return refusal("IncompleteBody");
+        };
+        let body = body.to_bytes();
+        let signed = head.headers.get("x-amz-content-sha256").and_then(|value| value.to_str().ok());
+        let is_digest = |text: &&str| text.len() == 64;
+        if head.method == Method::PUT
+            && signed.filter(is_digest).is_some_and(|text| text != Digest::of(&body).to_string())
+        {
+            return refusal("XAmzContentSHA256Mismatch");
+        }
+        let conditional = ["if-none-match", "if-match"].iter().any(|name| head.headers.contains_key(*name));
+        let request = Request::from_parts(head, s3s::Body::from(body));
+        let work = async move {
+            let _turn = if conditional { Some(self.one_at_a_time.lock().await) } else { None };
+            self.service.call(request).await
+        };
+        tokio::spawn(work).await.unwrap().unwrap_or_else(|_| refusal("InternalError"))
+    }
+}
+
+fn refusal(code: &str) -> Response<s3s::Body> {
+    let body = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code></Error>");
+    Response::builder().status(400).body(s3s::Body::from(body)).unwrap()
+}
