@@ -108,7 +108,7 @@ fn an_archive_is_refused_on_standard_input_as_in_a_file() {
                 assert_eq!(report, verified(&spoilt), "{name}");
             }
             Err(error) => {
-                assert!(name.starts_with("RP0111-") && error.to_string().contains("hint: "), "{name}: {error}")
+                assert!(name.starts_with("RP0111-") && error.to_string().contains("hint: "), "{name}: {error}");
             }
         }
     }
