@@ -49,7 +49,7 @@ pub(crate) struct PublishArgs {
 enum OnExisting {
     /// It stays, and nothing is written
     Refuse,
-    /// This one goes beside it, below snapshot/<pack digest>/
+    /// This one goes beside it, below snapshot/PACK-DIGEST/
     Snapshot,
 }
 
