@@ -66,6 +66,7 @@ servers:
 nightly:
     RUNPACK_KILL_ROUNDS=200 cargo test --locked --release -p runpack-daemon --test kill -- --nocapture
     RUNPACK_KILL_ROUNDS=100 cargo test --locked -p runpack-cli --test cut_off -- --nocapture
+    RUNPACK_DEEP=1 cargo test --locked --release -p runpack-cli --test memory -- --nocapture
     RUNPACK_DEEP=1 cargo test --locked -p runpack-core --test honest -- --nocapture
     just fuzz 300
 

@@ -21,7 +21,6 @@ use std::time::{Duration, SystemTime};
 
 use common::{build_pack, text};
 use futures_util::TryStreamExt as _;
-use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::{Error, GetOptions, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload};
@@ -29,8 +28,8 @@ use runpack_core::pack::layout::MANIFEST_NAME;
 use runpack_core::pack::{PackReader, Verdict, VerifyOptions, verify};
 use runpack_storage::packs::DirectoryReader;
 use runpack_storage::packs::object::{
-    Bucket, BucketUrl, Collected, Key, ObjectReader, OnExisting, Patience, PublishOptions, PushError, Pushed,
-    StoreOptions, collect, orphans, packs, publish,
+    Bucket, Collected, Key, ObjectReader, OnExisting, Patience, PublishOptions, PushError, Pushed, collect, orphans,
+    packs, publish,
 };
 use s3::{S3, runtime};
 
@@ -250,18 +249,6 @@ fn races(name: &str, bucket: &Bucket) {
     assert_eq!(verdict(bucket, &receipt.storage_uri), Verdict::Consistent, "{name}");
 }
 
-/// The product's own client would take its keys from the environment, which is
-/// everybody's here.
-fn amazon(url: &str, id: &str, secret: &str) -> Arc<dyn ObjectStore> {
-    // Opening any bucket installs the crypto provider.
-    let mut options = StoreOptions::default();
-    options.set("anonymous", "true").unwrap();
-    options.open(&BucketUrl::parse("s3://packs").unwrap().unwrap()).unwrap();
-    let builder = AmazonS3Builder::new().with_bucket_name("packs").with_region("us-east-1").with_endpoint(url);
-    let builder = builder.with_access_key_id(id).with_secret_access_key(secret).with_allow_http(true);
-    Arc::new(builder.with_disable_bulk_delete(true).build().unwrap())
-}
-
 #[test]
 fn memory_does_what_is_asked() {
     suite("memory", &(Arc::new(InMemory::new()) as Arc<dyn ObjectStore>), &[]);
@@ -277,7 +264,7 @@ fn a_synced_directory_does_what_is_asked() {
 #[test]
 fn the_server_of_this_process_does_what_is_asked() {
     let server = S3::start();
-    let store = amazon(&format!("http://127.0.0.1:{}", server.port), s3::KEY_ID, s3::SECRET);
+    let store = s3::client(&format!("http://127.0.0.1:{}", server.port), s3::KEY_ID, s3::SECRET);
     suite("s3s-fs", &store, &[IgnoresIfMatch]);
 }
 
@@ -298,7 +285,7 @@ fn amazon_command([url, id, secret]: &[String; 3], args: &[&str]) -> (i32, Strin
 fn moto_does_what_is_asked() {
     let Some(server) = started("moto") else { return };
     let [url, id, secret] = &server;
-    suite("moto", &amazon(url, id, secret), &[]);
+    suite("moto", &s3::client(url, id, secret), &[]);
     let pack = inputs::testdata("packs/good/rich");
     let (code, out, err) = amazon_command(&server, &["push", text(&pack), "s3://packs/cli"]);
     assert!(code == 0 && out.contains(": published"), "{out}{err}");
@@ -315,7 +302,7 @@ fn azurite_does_what_is_asked() {
     use object_store::azure::MicrosoftAzureBuilder;
 
     let Some([url, ..]) = started("azurite") else { return };
-    amazon("http://127.0.0.1:1", "for", "rustls");
+    s3::crypto_provider();
     let builder = MicrosoftAzureBuilder::new().with_container_name("packs").with_use_emulator(true);
     let store = builder.with_allow_http(true).build().unwrap();
     suite("azurite", &(Arc::new(store) as Arc<dyn ObjectStore>), &[DeleteOfNothingFails]);

@@ -20,7 +20,10 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
+use object_store::ObjectStore;
+use object_store::aws::AmazonS3Builder;
 use runpack_core::canon::Digest;
+use runpack_storage::packs::object::{BucketUrl, StoreOptions};
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s_fs::FileSystem;
@@ -115,6 +118,22 @@ pub fn told(command: &mut Command) -> (i32, String, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+/// A client of the bucket `packs`. The product's own takes its keys from the
+/// environment, which is everybody's in a test.
+pub fn client(url: &str, id: &str, secret: &str) -> Arc<dyn ObjectStore> {
+    crypto_provider();
+    let builder = AmazonS3Builder::new().with_bucket_name(BUCKET).with_region("us-east-1").with_endpoint(url);
+    let builder = builder.with_access_key_id(id).with_secret_access_key(secret).with_allow_http(true);
+    Arc::new(builder.with_disable_bulk_delete(true).build().unwrap())
+}
+
+/// Opening any bucket installs it.
+pub fn crypto_provider() {
+    let mut options = StoreOptions::default();
+    options.set("anonymous", "true").unwrap();
+    options.open(&BucketUrl::parse("s3://packs").unwrap().unwrap()).unwrap();
 }
 
 struct Served {
