@@ -7,6 +7,7 @@
 
 #![cfg(feature = "s3")]
 #![allow(clippy::unwrap_used, reason = "a test reads its own data")]
+#![allow(clippy::result_large_err, reason = "errors are what is looked at")]
 
 mod common;
 #[path = "../../testdata/inputs.rs"]
