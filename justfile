@@ -28,10 +28,45 @@ bench:
 demo:
     cargo run --locked --bin runpackd -- demo
 
+# Buckets on other people's servers: moto, azurite, and s3rver, which ignores conditional creates
+servers:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    at="$PWD/target/servers"
+    mkdir -p "$at"
+    if [ ! -x "$at/venv/bin/moto_server" ]; then
+        python3 -m venv "$at/venv"
+        "$at/venv/bin/pip" install --quiet 'moto[server,s3]==5.2.5'
+    fi
+    if [ ! -d "$at/node_modules/azurite" ] || [ ! -d "$at/node_modules/s3rver" ]; then
+        npm install --prefix "$at" --silent --no-audit --no-fund --ignore-scripts azurite@3.35.0 s3rver@3.7.1
+    fi
+    data="$(mktemp -d)"
+    pids=()
+    trap 'kill "${pids[@]}" 2>/dev/null || true; rm -rf "$data"' EXIT
+    free() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+    moto="$(free)" azurite="$(free)" s3rver="$(free)"
+    # Four calls are free: a user, its key, its policy and the bucket. Then signatures are checked.
+    INITIAL_NO_AUTH_ACTION_COUNT=4 "$at/venv/bin/moto_server" -H 127.0.0.1 -p "$moto" > "$data/moto.log" 2>&1 &
+    pids+=($!)
+    # Without --disableTelemetry it tries to reach a host outside.
+    node "$at/node_modules/.bin/azurite-blob" --blobHost 127.0.0.1 --blobPort "$azurite" -l "$data/azurite" \
+        --skipApiVersionCheck --disableTelemetry -s > "$data/azurite.log" 2>&1 &
+    pids+=($!)
+    mkdir "$data/s3rver"
+    node "$at/node_modules/.bin/s3rver" -a 127.0.0.1 -p "$s3rver" -d "$data/s3rver" --configure-bucket packs \
+        > "$data/s3rver.log" 2>&1 &
+    pids+=($!)
+    keys="$("$at/venv/bin/python" testdata/servers.py "$moto" "$azurite" "$s3rver")"
+    export AZURITE_BLOB_STORAGE_URL="http://127.0.0.1:$azurite" RUNPACK_REQUIRE=servers
+    export RUNPACK_SERVERS="moto=http://127.0.0.1:$moto $keys,azurite=$AZURITE_BLOB_STORAGE_URL,s3rver=http://127.0.0.1:$s3rver S3RVER S3RVER"
+    cargo test --locked -p runpack-cli --test servers -- --nocapture
+
 # What takes too long for every change: kill -9 in 200 exports on a release build and in 100 pushes, 10,000 honest packs, fuzzing
 nightly:
     RUNPACK_KILL_ROUNDS=200 cargo test --locked --release -p runpack-daemon --test kill -- --nocapture
     RUNPACK_KILL_ROUNDS=100 cargo test --locked -p runpack-cli --test cut_off -- --nocapture
+    RUNPACK_DEEP=1 cargo test --locked --release -p runpack-cli --test memory -- --nocapture
     RUNPACK_DEEP=1 cargo test --locked -p runpack-core --test honest -- --nocapture
     just fuzz 300
 

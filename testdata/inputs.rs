@@ -34,6 +34,20 @@ pub fn shared(path: &str) -> Option<PathBuf> {
     None
 }
 
+/// The address of a server that `just servers` has started, if it has:
+/// `URL`, or `URL KEY SECRET`.
+pub fn server(name: &str) -> Option<String> {
+    let all = std::env::var("RUNPACK_SERVERS").unwrap_or_default();
+    let prefix = format!("{name}=");
+    if let Some(found) = all.split(',').find_map(|entry| entry.strip_prefix(&prefix)) {
+        return Some(found.to_owned());
+    }
+    let required = std::env::var("RUNPACK_REQUIRE").unwrap_or_default();
+    assert!(!required.split(',').any(|name| name == "servers"), "the server {name} is required and absent");
+    absent(&format!("the server {name} (`just servers`); it"));
+    None
+}
+
 /// Says that something was not tested. Written past the test runner, which
 /// keeps what a passing test prints to itself.
 pub fn absent(what: &str) {

@@ -79,7 +79,7 @@ fn a_killed_push_leaves_no_half_pack() {
         let (before, _) = standing(&s3);
         before.iter().for_each(|pack| assert_whole(pack));
         // What the server has received it finishes.
-        std::thread::sleep(Duration::from_millis(100));
+        s3.rest();
         let (packs_there, orphans) = standing(&s3);
         packs_there.iter().for_each(|pack| assert_whole(pack));
         whole += packs_there.len();

@@ -57,6 +57,17 @@ pub struct Rule {
     pub action: Action,
 }
 
+impl Rule {
+    fn means(&self, head: &[u8]) -> bool {
+        let head = String::from_utf8_lossy(head);
+        let mut words = head.split(' ');
+        let (Some(method), Some(target)) = (words.next(), words.next()) else { return false };
+        let list = target.contains("list-type=2");
+        let meant = if self.target == "?list" { list } else { !list && target.contains(self.target) };
+        meant && (self.method == "*" || self.method == method)
+    }
+}
+
 /// No request has this method.
 pub const NOTHING: Rule = Rule { method: "-", target: "", hits: 0, action: Action::Close };
 
@@ -70,6 +81,8 @@ pub struct Proxy {
 struct State {
     upstream: u16,
     rule: Mutex<Rule>,
+    /// Holds from the first hit of the rule on.
+    then: Mutex<Option<Rule>>,
     hits: AtomicUsize,
     requests: AtomicUsize,
 }
@@ -78,8 +91,13 @@ impl Proxy {
     pub fn before(upstream: u16) -> Self {
         let listener = runtime().block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let state =
-            State { upstream, rule: Mutex::new(NOTHING), hits: AtomicUsize::new(0), requests: AtomicUsize::new(0) };
+        let state = State {
+            upstream,
+            rule: Mutex::new(NOTHING),
+            then: Mutex::new(None),
+            hits: AtomicUsize::new(0),
+            requests: AtomicUsize::new(0),
+        };
         let state = Arc::new(state);
         let shared = Arc::clone(&state);
         runtime().spawn(async move {
@@ -94,6 +112,11 @@ impl Proxy {
     pub fn set(&self, rule: Rule) {
         *self.state.rule.lock().unwrap() = rule;
         self.state.hits.store(0, Ordering::SeqCst);
+    }
+
+    /// What else goes wrong, always, once the rule has met a request.
+    pub fn set_then(&self, rule: Rule) {
+        *self.state.then.lock().unwrap() = Some(rule);
     }
 
     /// How many requests were broken since the rule was set.
@@ -140,13 +163,9 @@ impl State {
 
     fn action(&self, head: &[u8]) -> Option<Action> {
         let rule = *self.rule.lock().unwrap();
-        let head = String::from_utf8_lossy(head);
-        let mut words = head.split(' ');
-        let (method, target) = (words.next()?, words.next()?);
-        let list = target.contains("list-type=2");
-        let meant = if rule.target == "?list" { list } else { !list && target.contains(rule.target) };
-        if (rule.method != "*" && method != rule.method) || !meant {
-            return None;
+        if !rule.means(head) {
+            let begun = self.hits.load(Ordering::SeqCst) > 0;
+            return self.then.lock().unwrap().filter(|rule| begun && rule.means(head)).map(|rule| rule.action);
         }
         let earlier =
             self.hits.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |hits| (hits < rule.hits).then_some(hits + 1));

@@ -11,14 +11,19 @@
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
+use object_store::ObjectStore;
+use object_store::aws::AmazonS3Builder;
 use runpack_core::canon::Digest;
+use runpack_storage::packs::object::{BucketUrl, StoreOptions};
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s_fs::FileSystem;
@@ -40,6 +45,7 @@ pub fn runtime() -> &'static Runtime {
 pub struct S3 {
     pub port: u16,
     root: tempfile::TempDir,
+    served: Arc<Served>,
 }
 
 impl S3 {
@@ -48,15 +54,26 @@ impl S3 {
         std::fs::create_dir(root.path().join(BUCKET)).unwrap();
         let mut builder = S3ServiceBuilder::new(FileSystem::new(root.path()).unwrap());
         builder.set_auth(SimpleAuth::from_single(KEY_ID, SECRET));
-        let served = Arc::new(Served { service: builder.build(), one_at_a_time: Mutex::new(()) });
+        let served =
+            Arc::new(Served { service: builder.build(), one_at_a_time: Mutex::new(()), working: AtomicUsize::new(0) });
         let listener = runtime().block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let port = listener.local_addr().unwrap().port();
+        let shared = Arc::clone(&served);
         runtime().spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(connection(Arc::clone(&served), stream));
+                tokio::spawn(connection(Arc::clone(&shared), stream));
             }
         });
-        Self { port, root }
+        Self { port, root, served }
+    }
+
+    /// Waits until nothing that a client has sent is still worked on.
+    pub fn rest(&self) {
+        let mut quiet = 0;
+        while quiet < 10 {
+            std::thread::sleep(Duration::from_millis(10));
+            quiet = if self.served.working.load(Ordering::SeqCst) == 0 { quiet + 1 } else { 0 };
+        }
     }
 
     /// Where the objects are, as files.
@@ -103,9 +120,26 @@ pub fn told(command: &mut Command) -> (i32, String, String) {
     (status.code().unwrap(), text(stdout), text(stderr))
 }
 
+/// A client of the bucket `packs`. The product's own takes its keys from the
+/// environment, which is everybody's in a test.
+pub fn client(url: &str, id: &str, secret: &str) -> Arc<dyn ObjectStore> {
+    crypto_provider();
+    let builder = AmazonS3Builder::new().with_bucket_name(BUCKET).with_region("us-east-1").with_endpoint(url);
+    let builder = builder.with_access_key_id(id).with_secret_access_key(secret).with_allow_http(true);
+    Arc::new(builder.with_disable_bulk_delete(true).build().unwrap())
+}
+
+/// Opening any bucket installs it.
+pub fn crypto_provider() {
+    let mut options = StoreOptions::default();
+    options.set("anonymous", "true").unwrap();
+    options.open(&BucketUrl::parse("s3://packs").unwrap().unwrap()).unwrap();
+}
+
 struct Served {
     service: S3Service,
     one_at_a_time: Mutex<()>,
+    working: AtomicUsize,
 }
 
 async fn connection(served: Arc<Served>, stream: TcpStream) {
@@ -133,9 +167,13 @@ impl Served {
         }
         let conditional = ["if-none-match", "if-match"].iter().any(|name| head.headers.contains_key(*name));
         let request = Request::from_parts(head, s3s::Body::from(body));
+        self.working.fetch_add(1, Ordering::SeqCst);
         let work = async move {
-            let _turn = if conditional { Some(self.one_at_a_time.lock().await) } else { None };
-            self.service.call(request).await
+            let turn = if conditional { Some(self.one_at_a_time.lock().await) } else { None };
+            let answer = self.service.call(request).await;
+            drop(turn);
+            self.working.fetch_sub(1, Ordering::SeqCst);
+            answer
         };
         tokio::spawn(work).await.unwrap().unwrap_or_else(|_| refusal("InternalError"))
     }

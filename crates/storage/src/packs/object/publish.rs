@@ -361,12 +361,13 @@ impl Target<'_> {
     fn large(&self, file: &Outgoing, pack: &dyn PackReader) -> Result<u64, PushError> {
         let key = self.key(&file.path);
         let there = || wait(self.bucket.head(&key)).map_err(|error| self.fault(&key, error));
-        if let Some(meta) = there()? {
-            return self.same(file, &meta);
-        }
         let source = |fault| PushError::Source { path: file.path.clone(), fault };
         let mut pauses = Pauses::new(self.bucket.patience());
+        let mut tried = 0;
         loop {
+            if let Some(meta) = there()? {
+                return self.same(file, &meta);
+            }
             let mut content = pack.open(&file.path, u64::MAX).map_err(source)?;
             let error = match self.parts(&key, file, &mut content).map_err(|error| source(ReadFault::Io(error)))? {
                 Ok(size) => return Ok(size),
@@ -376,7 +377,12 @@ impl Target<'_> {
             if let Some(meta) = there()? {
                 return self.same(file, &meta);
             }
-            if !(may_pass(&error) && wait(pauses.pause())) {
+            tried += 1;
+            // An upload that is being finished is gone for who asks to finish
+            // it again: that looks like a refusal. And all of patience may have
+            // gone into sending. So it is tried twice in any case.
+            let hopeless = refused(&error) && tried > 1;
+            if hopeless || !(wait(pauses.pause()) || tried == 1) {
                 return Err(self.fault(&key, error));
             }
         }
