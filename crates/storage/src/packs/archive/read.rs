@@ -1,4 +1,3 @@
-use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -48,8 +47,10 @@ impl ArchiveReader {
         let (file, size) = open_file(path)?;
         let failed = |source| OpenFault::Io { path: path.to_owned(), source };
         let (bytes, size) = if size <= SMALL {
-            let mut bytes = Vec::with_capacity(size as usize);
-            let read = file.take(size).read_to_end(&mut bytes).map_err(failed)?;
+            // With one call, which `read_to_end` would need several for.
+            let mut bytes = vec![0; size as usize];
+            let read = fill(&mut &file, &mut bytes).map_err(failed)?;
+            bytes.truncate(read);
             (Bytes::Memory(bytes), read as u64)
         } else {
             (Bytes::File(file), size)
@@ -116,11 +117,16 @@ fn open_file(path: &Path) -> Result<(File, u64), OpenFault> {
         let absent = matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
         if absent { OpenFault::NotFound { path } } else { OpenFault::Io { path, source } }
     };
-    let is_link = fs::symlink_metadata(path).map_err(failed)?.is_symlink();
-    let place = if is_link { Cow::Owned(fs::canonicalize(path).map_err(failed)?) } else { Cow::Borrowed(path) };
-    let name = place.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-    let root = Root::open(parent_of(&place)).map_err(failed)?;
-    root.file(&name, Links::Any).map_err(|fault| match fault {
+    let open = |path: &Path| {
+        let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        Root::open(parent_of(path)).map_err(Fault::Io)?.file(&name, Links::Any)
+    };
+    let opened = match open(path) {
+        // Perhaps a link, and the user may name one.
+        Err(Fault::NotAFile(_)) => open(&fs::canonicalize(path).map_err(failed)?),
+        opened => opened,
+    };
+    opened.map_err(|fault| match fault {
         Fault::NotFound => OpenFault::NotFound { path: path.to_owned() },
         Fault::NotAFile(kind) => OpenFault::NotAFile { path: path.to_owned(), kind },
         Fault::Io(source) => failed(source),
@@ -246,6 +252,9 @@ fn name_and_size(block: &Block, at: u64) -> Result<(String, u64), Stop> {
         return malformed(at + SIZE.start as u64, format!("the size of `{name}` is not eleven octal digits"));
     };
     let written = header(name, size);
+    if *block == written {
+        return Ok((name.to_owned(), size));
+    }
     for (field, place, _) in &FIELDS {
         let mut pairs = block[place.clone()].iter().zip(&written[place.clone()]);
         if let Some(position) = pairs.position(|(found, wanted)| found != wanted) {
@@ -253,7 +262,7 @@ fn name_and_size(block: &Block, at: u64) -> Result<(String, u64), Stop> {
             return malformed(at + (place.start + position) as u64, problem);
         }
     }
-    Ok((name.to_owned(), size))
+    malformed(at, format!("the header of `{name}` is not what is written in sealing"))
 }
 
 fn kind_name(kind: u8) -> &'static str {
