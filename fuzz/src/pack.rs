@@ -3,7 +3,7 @@
 use runpack_core::canon::Digest;
 use runpack_core::engine::{Scenario, Settings};
 use runpack_core::pack::layout::ARTIFACT_BYTES_MAX;
-use runpack_core::pack::{Checks, Expectations, Pack, Verdict, diff, what_if};
+use runpack_core::pack::{Checks, Expectations, Pack, Verdict, VerifyOptions, diff, verify_spread, what_if};
 
 use super::common::memory::Memory;
 use super::edits::{How, Input, spoil};
@@ -12,10 +12,11 @@ use super::verdicts::{Pieces, covered, holds_less_deep, unbound, verified};
 
 /// The first byte chooses a pack, the second how it is spoilt; the rest are edits.
 ///
-/// The report is the same however the bytes come in. What passes with replay
-/// passes at every depth; without a forged manifest nothing passes but the
-/// honest pack, and with one nothing that the digests of its calls do not
-/// cover. An expected digest lets nothing but the honest pack pass.
+/// The report is the same however the bytes come in, and in whatever order
+/// files are hashed. What passes with replay passes at every depth; without a
+/// forged manifest nothing passes but the honest pack, and with one nothing
+/// that the digests of its calls do not cover. An expected digest lets nothing
+/// but the honest pack pass.
 pub fn pack(input: &[u8]) {
     let mut input = Input(input);
     let honest = honest(input.byte());
@@ -43,11 +44,19 @@ pub fn pack(input: &[u8]) {
     }
 
     let digest = Some(Digest::of(&honest.pack.0[MANIFEST]));
-    let pinned = verified(&pack, Checks::Digests, Expectations { digest, ..Expectations::default() });
+    let expect = Expectations { digest, ..Expectations::default() };
+    let options = VerifyOptions { checks: Checks::Digests, expect: expect.clone(), ..VerifyOptions::default() };
+    let pinned = verified(&pack, Checks::Digests, expect);
     assert_eq!(pinned.verdict.passed(), pack.0 == honest.pack.0, "{:?}", pinned.findings);
+    assert_eq!(verify_spread(&pieces, MANIFEST, &options, &backwards), pinned);
     if bits & 8 != 0 {
         show(honest, &pack);
     }
+}
+
+/// Hashes the last file first.
+fn backwards(count: usize, work: &(dyn Fn(usize) + Sync)) {
+    (0..count).rev().for_each(work);
 }
 
 /// What an auditor may do with a pack besides verifying it, honest or not.

@@ -161,13 +161,17 @@ fn taken<T: DeserializeOwned + Serialize + Admit + PartialEq + Debug>(text: &[u8
 }
 
 /// Something recorded: canonical text comes back as it was, but for members
-/// that may be left out.
+/// that may be left out. In other text numbers may be such that no canonical
+/// text says the same.
 fn old<T: DeserializeOwned + Serialize + PartialEq + Debug>(text: &[u8]) {
     let Ok(record) = recorded::<T>(text) else { return };
     let again = to_vec(&record).unwrap();
     assert_eq!(check(&again), Ok(Form::Rfc8785));
+    if check(text) != Ok(Form::Rfc8785) {
+        return;
+    }
     assert_eq!(recorded::<T>(&again).as_ref(), Ok(&record));
-    if check(text) == Ok(Form::Rfc8785) && again != text {
+    if again != text {
         let parse = |text| serde_json::from_slice::<Value>(text).unwrap();
         let (was, is) = (parse(text), parse(&again));
         assert!(was != is && but_for_defaults(&was, &is), "{was} came back as {is}");
