@@ -37,10 +37,24 @@ pub fn canonical(input: &[u8]) {
     assert!(check(&old).is_ok(), "{}", shown());
     let digests = (Digest::of(&rfc), Digest::of(&old));
     assert_eq!(legacy_digest(&tree).unwrap(), digests.1, "{}", shown());
-    assert_eq!(forms(&tree).unwrap(), (digests.0, (digests.0 != digests.1).then_some(digests.1)), "{}", shown());
+    // A digest over a neighbour of what was written covers the neighbour.
+    let counting = match changed(&tree) {
+        true => (digests.1, None),
+        false => (digests.0, (digests.0 != digests.1).then_some(digests.1)),
+    };
+    assert_eq!(forms(&tree).unwrap(), counting, "{}", shown());
     let length = rfc.len() as u64;
     assert_eq!(size_within(&tree, length).unwrap(), Ok(length), "{}", shown());
     assert!(size_within(&tree, length - 1).unwrap().is_err(), "{}", shown());
+}
+
+fn changed(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.iter().any(changed),
+        Value::Object(members) => members.values().any(changed),
+        Value::Number(number) => !number.is_f64() && serde_jcs::to_string(number).unwrap() != number.to_string(),
+        _ => false,
+    }
 }
 
 /// The older form: names ordered as they are written, integers digit for digit.

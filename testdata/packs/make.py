@@ -1624,6 +1624,24 @@ def _(p):
     p.evidence_of("morning", "tests", "enough-tests")["result"]["evidence_hash"] = None
 
 
+# RFC 8785 writes 2^53 + 1 as 2^53, so a digest of those bytes would cover both.
+LARGE, NEIGHBOUR = 2**53, replaced(b"9007199254740992", b"9007199254740993")
+
+
+@attack("RP0503-neighbour", "A number of 2^53 becomes the next, which RFC 8785 writes alike.")
+def _(p):
+    restate(p.evidence_of("morning", "tests", "enough-tests"), js(LARGE))
+    p.spelt[path_of("gate_evals")] = NEIGHBOUR
+
+
+@attack("RP0504-neighbour", "A number that was handed in becomes the next, which RFC 8785 writes alike.", RICH_PACK)
+def _(p):
+    submission = p.submissions[0]
+    submission["payload"]["value"]["open"] = LARGE
+    submission["content_hash"] = content_hash(submission["payload"])
+    p.spelt[path_of("submissions")] = NEIGHBOUR
+
+
 @attack("RP0504-packet-edited", "The note that was disclosed is replaced; its digest stays.")
 def _(p):
     p.packets[0]["payload"]["value"]["message"] = "version 1.4.1 may be released"
@@ -1662,6 +1680,13 @@ def call_edit(code, slug, about, which, member="response_hash", base=RICH_PACK):
 
 def about(kind, what):
     return lambda call: call["_about"] == (kind, what)
+
+
+@attack("RP0505-neighbour", "A number in a trigger becomes the next, which RFC 8785 writes alike.", RICH_PACK)
+def _(p):
+    named = next(t for t in p.triggers if t["event"]["trigger_id"] == "t-2")
+    named["event"]["payload"]["value"]["build"] = LARGE
+    p.spelt[path_of("triggers")] = NEIGHBOUR
 
 
 REQUEST, RESPONSE = ("RP0505", "request_hash"), ("RP0506", "response_hash")

@@ -3,9 +3,14 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{CanonError, Checker, Digest, as_declared};
+use super::{CanonError, Checker, Digest, INTEGER_MAX, as_declared};
 
-/// The digest of `value`, and the one in the older form where it is another.
+/// The digest that covers `value`, and a second one where the older form gives
+/// another.
+///
+/// RFC 8785 writes an integer that no double holds, or whose shortest digits
+/// are others, as its neighbour's digits. Its digest then covers that neighbour
+/// as well, so for such a value only the older one counts.
 ///
 /// # Errors
 /// As [`super::to_vec`].
@@ -15,8 +20,32 @@ pub fn forms<T: Serialize + ?Sized>(value: &T) -> Result<(Digest, Option<Digest>
     if checker.value(&bytes, 0).is_ok() && checker.both() {
         return Ok((Digest::of(&bytes), None));
     }
-    let (digest, older) = (Digest::of_canonical(value)?, legacy_digest(value)?);
+    let tree = serde_json::to_value(value).map_err(CanonError)?;
+    let older = legacy_digest(&tree)?;
+    if changes_an_integer(&tree) {
+        return Ok((older, None));
+    }
+    let digest = Digest::of_canonical(&tree)?;
     Ok((digest, (digest != older).then_some(older)))
+}
+
+/// Whether `stated` covers `value`, in either form.
+pub fn covers<T: Serialize + ?Sized>(stated: &Digest, value: &T) -> bool {
+    forms(value).is_ok_and(|(digest, older)| digest == *stated || older == Some(*stated))
+}
+
+/// Whether RFC 8785 writes some integer in `tree` with other digits.
+pub(crate) fn changes_an_integer(tree: &Value) -> bool {
+    match tree {
+        Value::Array(items) => items.iter().any(changes_an_integer),
+        Value::Object(members) => members.values().any(changes_an_integer),
+        Value::Number(number) if !number.is_f64() => {
+            let small = number.as_i64().is_some_and(|integer| integer.unsigned_abs() <= INTEGER_MAX);
+            let double = number.as_f64().unwrap_or_default();
+            !small && ryu_js::Buffer::new().format(double) != number.to_string()
+        }
+        _ => false,
+    }
 }
 
 /// The digest of `value` in the older form: members ordered by the bytes of
@@ -79,7 +108,7 @@ mod tests {
             (r#"{"a":1,"b":[1.5,"x"]}"#, false),
             (r#"{"b":1,"a":1}"#, false),
             (r#"{"a":1,"a ":2}"#, true),
-            ("9007199254740993", true),
+            ("9007199254740992", false),
             ("1e300", false),
         ] {
             let value: Value = serde_json::from_str(text).unwrap();
@@ -87,6 +116,16 @@ mod tests {
             assert_eq!(digest, Digest::of_canonical(&value).unwrap(), "{text}");
             assert_eq!(older.is_some(), two, "{text}");
             assert_eq!(older.unwrap_or(digest), legacy_digest(&value).unwrap(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_digest_never_covers_a_neighbour() {
+        for text in ["9007199254740993", "-9007199254740993", "9223372036854775807", r#"{"a":[18446744073709551615]}"#]
+        {
+            let value: Value = serde_json::from_str(text).unwrap();
+            assert_eq!(forms(&value).unwrap(), (legacy_digest(&value).unwrap(), None), "{text}");
+            assert!(!covers(&Digest::of_canonical(&value).unwrap(), &value), "{text}");
         }
     }
 

@@ -162,7 +162,12 @@ impl Serialize for Code {
     }
 }
 
-/// One thing that is wrong, and where.
+/// Bytes of each text of a finding, at most:
+/// a pack may hold ids of any length, and a report holds many findings.
+pub const TEXT_BYTES_MAX: usize = 1_000;
+
+/// One thing that is wrong, and where. Texts longer than [`TEXT_BYTES_MAX`] are
+/// cut, and say so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// Which kind.
@@ -182,26 +187,63 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub(super) fn new(code: Code, artifact: &str, message: impl Into<String>) -> Self {
+    pub(super) fn new(code: Code, artifact: &str, message: impl fmt::Display) -> Self {
         Self {
             code,
             severity: code.severity(),
-            artifact: artifact.to_owned(),
+            artifact: cut(artifact),
             pointer: String::new(),
             expected: None,
             found: None,
-            message: message.into(),
+            message: cut(message),
         }
     }
 
-    pub(super) fn at(mut self, pointer: impl Into<String>) -> Self {
-        self.pointer = pointer.into();
+    pub(super) fn at(mut self, pointer: impl fmt::Display) -> Self {
+        self.pointer = cut(pointer);
         self
     }
 
     pub(super) fn differs(mut self, expected: impl fmt::Display, found: impl fmt::Display) -> Self {
-        self.expected = Some(expected.to_string());
-        self.found = Some(found.to_string());
+        self.expected = Some(cut(expected));
+        self.found = Some(cut(found));
         self
+    }
+}
+
+/// Text as far as it is kept.
+#[derive(Default)]
+struct Cut {
+    text: String,
+    length: usize,
+}
+
+impl fmt::Write for Cut {
+    fn write_str(&mut self, piece: &str) -> fmt::Result {
+        let room = TEXT_BYTES_MAX.saturating_sub(self.length);
+        self.text.push_str(&piece[..piece.floor_char_boundary(room)]);
+        self.length += piece.len();
+        Ok(())
+    }
+}
+
+fn cut(text: impl fmt::Display) -> String {
+    let mut cut = Cut::default();
+    let _ = fmt::Write::write_fmt(&mut cut, format_args!("{text}"));
+    if cut.length > TEXT_BYTES_MAX {
+        cut.text.push_str(&format!("… ({} bytes)", cut.length));
+    }
+    cut.text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!(cut("x".repeat(TEXT_BYTES_MAX)).len(), TEXT_BYTES_MAX);
+        let long = format!("{}ü{}", "x".repeat(TEXT_BYTES_MAX - 1), "y".repeat(7));
+        assert_eq!(cut(long), format!("{}… (1008 bytes)", "x".repeat(TEXT_BYTES_MAX - 1)));
     }
 }

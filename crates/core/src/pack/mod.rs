@@ -14,7 +14,7 @@ mod what_if;
 
 pub use build::{BuildError, BuildOptions, Draft, LogWriter, RunIdentity, RunLogs, build};
 pub use diff::{Difference, DifferenceKind, diff};
-pub use finding::{Code, Finding, Severity};
+pub use finding::{Code, Finding, Severity, TEXT_BYTES_MAX};
 pub use manifest::{
     ArtifactKind, ArtifactRecord, FileHash, Integrity, MANIFEST_VERSION, Manifest, SecurityContext, VerifierMode,
 };

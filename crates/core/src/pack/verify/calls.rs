@@ -15,7 +15,7 @@ use super::logs::{
     out_of_sequence,
 };
 use super::stream::Records;
-use crate::canon::{Digest, forms};
+use crate::canon::{Digest, covers, forms};
 use crate::engine::{Scenario, provider_missing, submission_conflict};
 use crate::model::{
     AgentId, CorrelationId, DecisionOutcome, DecisionRecord, NamespaceId, PacketId, PacketPayload, PacketRecord, RunId,
@@ -101,11 +101,6 @@ struct StandingBody<'a> {
     safe_summary: Option<&'a SafeSummary>,
     scenario_id: &'a ScenarioId,
     status: RunStatus,
-}
-
-/// Whether `stated` covers `body`, in either canonical form.
-fn covers(stated: &Digest, body: &impl Serialize) -> bool {
-    forms(body).is_ok_and(|(digest, older)| digest == *stated || older == Some(*stated))
 }
 
 impl<'c> Calls<'c> {
@@ -336,8 +331,13 @@ impl<'c> Calls<'c> {
         let answered = waiting.is_some_and(|record| covers(&call.response_hash, &SubmittedBody { record }));
         // One wrong digest is one finding: the other still tells what it is about.
         let asked = waiting.is_some_and(|record| covers(&call.request_hash, &self.submit_body(record)));
-        if !(answered || asked) {
-            if self.taken.contains(&call.response_hash) {
+        // Both wrong, and still of its moment: then it is the record that lies.
+        let dated = waiting.is_some_and(|record| {
+            call.called_at == record.submitted_at && call.correlation_id == record.correlation_id
+        });
+        let repeated = self.taken.contains(&call.response_hash);
+        if !(answered || asked || dated && !repeated) {
+            if repeated {
                 *self.unknown.entry("request of a repeated submission").or_default() += 1;
             } else {
                 let message = format!("the response hash of {} covers no submission", call.call_id);
@@ -349,9 +349,10 @@ impl<'c> Calls<'c> {
         let Some(submission) = submissions.take() else { return };
         self.submission(&submission, found);
         let record = &submission.1;
-        if answered {
+        if answered || !asked {
             self.taken.insert(call.response_hash);
-        } else {
+        }
+        if !answered {
             let message =
                 format!("the response hash of {} does not cover submission {}", call.call_id, record.submission_id);
             let finding = Finding::new(Code::ResponseHashMismatch, CALLS, message);

@@ -12,7 +12,7 @@ use super::calls::Calls;
 use super::replay::Replay;
 use super::stream::Records;
 use super::{Checks, Found, VerifyOptions};
-use crate::canon::{Digest, legacy_digest};
+use crate::canon::{Digest, changes_an_integer, forms};
 use crate::engine::{Scenario, anchor_fault, content_hash};
 use crate::model::{
     ConditionId, ConditionSpec, DecisionOutcome, DecisionRecord, EvidenceRecord, EvidenceValue, GateEvalRecord,
@@ -298,15 +298,13 @@ impl<'c> Walk<'c> {
             self.clock(condition, trigger.event.time, evidence, &at);
         }
         if let Some(value) = &result.value {
-            let computed = match value {
-                EvidenceValue::Json(value) => Digest::of_canonical(value).ok(),
-                EvidenceValue::Bytes(bytes) => Some(Digest::of(bytes)),
+            let (computed, older) = match value {
+                EvidenceValue::Json(value) => {
+                    forms(value).map_or((None, None), |(digest, older)| (Some(digest), older))
+                }
+                EvidenceValue::Bytes(bytes) => (Some(Digest::of(bytes)), None),
             };
-            let older = || match value {
-                EvidenceValue::Json(value) => legacy_digest(value).ok(),
-                EvidenceValue::Bytes(_) => None,
-            };
-            if result.evidence_hash != computed && (result.evidence_hash.is_none() || result.evidence_hash != older()) {
+            if result.evidence_hash.is_none() || ![computed, older].contains(&result.evidence_hash) {
                 let message = format!("evidence of condition {id} is not what its hash says {}", place());
                 let finding = Finding::new(Code::EvidenceHashMismatch, GATE_EVALS, message);
                 let text = |digest: Option<Digest>| digest.map_or("null".to_owned(), |digest| digest.to_string());
@@ -363,19 +361,22 @@ impl<'c> Walk<'c> {
 
     /// A trace repeats the status its evidence has.
     fn trace(&mut self, record: &GateEvalRecord, position: usize) {
+        // The first of a condition, should a lie name one twice.
+        let statuses: BTreeMap<_, _> =
+            record.evidence.iter().rev().map(|evidence| (&evidence.condition_id, evidence.status)).collect();
         for (inner, entry) in record.evaluation.trace.iter().enumerate() {
-            let evidence = record.evidence.iter().find(|evidence| evidence.condition_id == entry.condition_id);
+            let known = statuses.get(&entry.condition_id).copied();
             let at = format!("/{position}/evaluation/trace/{inner}");
-            match evidence {
+            match known {
                 None => {
                     let message = format!("the trace names condition {}, which has no evidence", entry.condition_id);
                     self.unresolved(GATE_EVALS, at, message);
                 }
-                Some(evidence) if evidence.status != entry.status => {
+                Some(status) if status != entry.status => {
                     let message =
                         format!("the trace says otherwise than the evidence of condition {}", entry.condition_id);
                     let finding = Finding::new(Code::GateDiffers, GATE_EVALS, message).at(format!("{at}/status"));
-                    self.found.add(finding.differs(evidence.status, entry.status));
+                    self.found.add(finding.differs(status, entry.status));
                 }
                 Some(_) => {}
             }
@@ -499,21 +500,18 @@ pub(super) fn content_finding(
     payload: &PacketPayload,
     stated: Digest,
 ) -> Option<Finding> {
-    let computed = content_hash(payload);
-    if computed.as_ref().is_ok_and(|digest| *digest == stated) {
-        return None;
-    }
-    if computed.is_ok()
-        && let PacketPayload::Json(value) = payload
-        && legacy_digest(value).is_ok_and(|digest| digest == stated)
-    {
+    let computed = content_hash(payload).and_then(|digest| match payload {
+        PacketPayload::Json(value) if digest != stated || changes_an_integer(value) => Ok(forms(value)?),
+        _ => Ok((digest, None)),
+    });
+    if computed.as_ref().is_ok_and(|(digest, older)| *digest == stated || *older == Some(stated)) {
         return None;
     }
     let at = at();
     let message = format!("{log}{at} does not cover the payload");
     let finding = Finding::new(Code::ContentHashMismatch, log, message).at(at);
     Some(match computed {
-        Ok(digest) => finding.differs(digest, stated),
+        Ok((digest, _)) => finding.differs(digest, stated),
         Err(error) => finding.differs(error, stated),
     })
 }

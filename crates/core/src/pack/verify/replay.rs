@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::logs::{DECISIONS, GATE_EVALS, PACKETS, Standing, Step, is_opening};
 use super::{Expectations, Found};
-use crate::canon::legacy_digest;
+use crate::canon::forms;
 use crate::engine::{
     Counts, DecideError, DefaultEffect, Entry, Evidence, Head, Logic, Policy, PolicyEffect, PolicyRule, Scenario,
     Settings as Engine, StaticPolicy, decide, start,
@@ -485,21 +485,21 @@ impl<'c> Replay<'c> {
                 // older form.
                 again.envelope.content_hash = envelope.content_hash;
             }
-            let digest = again.receipts.first().map(|_| crate::canon::Digest::of_canonical(&again.envelope));
-            let older = || legacy_digest(&again.envelope).ok();
-            let known = |stated| {
-                digest.as_ref().is_some_and(|digest| digest.as_ref().is_ok_and(|digest| *digest == stated))
-                    || stated == envelope.content_hash
-                    || Some(stated) == older()
+            let digests = match again.receipts.is_empty() {
+                false => forms(&again.envelope).map_or([None, None], |(digest, older)| [Some(digest), older]),
+                true => [None, None],
             };
+            let covered = |stated| digests.contains(&Some(stated));
             let mut receipts = Vec::new();
             for (ours, theirs) in again.receipts.iter().zip(&recorded.receipts) {
-                let foreign =
-                    theirs.dispatcher != ours.dispatcher && theirs.target == ours.target && known(theirs.receipt_hash);
-                let aged = theirs.receipt_hash != ours.receipt_hash && Some(theirs.receipt_hash) == older();
+                let stated = theirs.receipt_hash;
+                let foreign = theirs.dispatcher != ours.dispatcher
+                    && theirs.target == ours.target
+                    && (covered(stated) || stated == envelope.content_hash);
                 let mut receipt = if foreign { theirs.clone() } else { ours.clone() };
-                if aged {
-                    receipt.receipt_hash = theirs.receipt_hash;
+                if !foreign {
+                    let expected = digests[0].unwrap_or(ours.receipt_hash);
+                    receipt.receipt_hash = if covered(stated) { stated } else { expected };
                 }
                 receipts.push(receipt);
             }

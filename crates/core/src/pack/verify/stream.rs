@@ -189,6 +189,11 @@ impl<'a, T: DeserializeOwned + Serialize> Records<'a, T> {
             let mut attempt = checker.clone();
             let rest = &self.buffer[self.at..];
             match attempt.value(rest, 1) {
+                // A number may go on in what was not read yet.
+                Ok(end) if end == rest.len() && rest[end - 1].is_ascii_digit() && !self.ended => {
+                    self.checker = checker;
+                    self.fill().map_err(drop)?;
+                }
                 Ok(end) => {
                     self.checker = attempt;
                     return Ok(end);
