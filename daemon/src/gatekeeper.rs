@@ -1,9 +1,12 @@
 //! Asks, decides, records.
 //!
-//! Load → plan → gather → decide → append with the expected sequence. A lost
-//! race loads and decides again. An error writes nothing and leaves the run as
-//! it was.
+//! Load → plan → gather → decide → append with the expected sequence. Calls on
+//! one run wait for each other here; a race is lost only to another process,
+//! and then it is loaded and decided again. An error writes nothing and leaves
+//! the run as it was.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use runpack_core::canon::CanonError;
@@ -11,12 +14,12 @@ use runpack_core::engine::{
     self, DecideError, Entry, Head, IssueError, Plan, Policy, Scenario, Settings, StartError, SubmitOutcome,
 };
 use runpack_core::model::{
-    CorrelationId, EvidenceContext, GateEvalRecord, NextRequest, RunConfig, RunId, RunState, ScenarioId,
-    ScenarioStatus, StatusRequest, SubmissionId, SubmitRequest, SubmitResult, Timestamp, ToolCallError, ToolMethod,
-    TriggerEvent, TriggerId, TriggerResult,
+    CorrelationId, EvidenceContext, GateEvalRecord, NextRequest, RunConfig, RunId, ScenarioId, ScenarioStatus,
+    StatusRequest, SubmissionId, SubmitRequest, SubmitResult, Timestamp, ToolCallError, ToolMethod, TriggerEvent,
+    TriggerId, TriggerResult,
 };
 use runpack_providers::{Registry, gather};
-use runpack_storage::runs::{MemoryRuns, RunKey, WriteError};
+use runpack_storage::runs::{Decided, ReadError, RunKey, RunStore, StoredRun, Which, WriteError};
 use serde::Serialize;
 
 /// Times a lost race is decided again before the caller is told.
@@ -25,7 +28,7 @@ const RACES_MAX: usize = 16;
 /// Everything a decision needs besides the scenario and the request.
 pub struct Gatekeeper {
     /// Where run logs are kept.
-    pub runs: MemoryRuns,
+    pub runs: Arc<dyn RunStore>,
     /// Who is asked for evidence.
     pub registry: Registry,
     /// What is decided by.
@@ -34,6 +37,43 @@ pub struct Gatekeeper {
     pub policy: Policy,
     /// How long one trigger waits for its evidence.
     pub gather_deadline: Duration,
+    /// Who waits for whom.
+    pub queues: Queues,
+}
+
+/// One queue for each run that somebody is at.
+#[derive(Debug, Default)]
+pub struct Queues(Mutex<BTreeMap<RunKey, Arc<tokio::sync::Mutex<()>>>>);
+
+impl Queues {
+    /// Waits until nobody else in this process is at the run.
+    async fn turn(&self, key: &RunKey) -> Turn<'_> {
+        let queue = self.lock().entry(key.clone()).or_default().clone();
+        let held = queue.lock_owned().await;
+        Turn { queues: self, key: key.clone(), held: Some(held) }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<RunKey, Arc<tokio::sync::Mutex<()>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Being at a run.
+struct Turn<'q> {
+    queues: &'q Queues,
+    key: RunKey,
+    held: Option<tokio::sync::OwnedMutexGuard<()>>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut queues = self.queues.lock();
+        self.held = None;
+        // Whoever waits holds the queue too, so one that nobody waits in goes.
+        if queues.get(&self.key).is_some_and(|queue| Arc::strong_count(queue) == 1) {
+            queues.remove(&self.key);
+        }
+    }
 }
 
 /// Why a call was not answered.
@@ -64,9 +104,12 @@ pub enum GateError {
     /// A run that is over has no decision to repeat.
     #[error("run is not active: {0}")]
     NotActive(RunId),
-    /// The store refused.
+    /// The store did not write.
     #[error(transparent)]
     Store(#[from] WriteError),
+    /// The store cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// A record has no canonical form.
     #[error(transparent)]
     Canon(#[from] CanonError),
@@ -94,7 +137,7 @@ impl Gatekeeper {
         issue_entry_packets: bool,
     ) -> Result<(), GateError> {
         let opening = engine::start(scenario, config, started_at, issue_entry_packets, &self.policy)?;
-        Ok(self.runs.create(opening.head, opening.entries)?)
+        Ok(self.runs.create(&opening.head, &opening.entries)?)
     }
 
     /// Decides on behalf of an agent.
@@ -122,6 +165,7 @@ impl Gatekeeper {
     ) -> Result<Answer, GateError> {
         let key = key(event.tenant_id, event.namespace_id, &event.run_id);
         let call = Call { method, request, at: event.time, correlation_id: &event.correlation_id };
+        let _turn = self.queues.turn(&key).await;
         let mut races = 0;
         loop {
             match self.decide_once(scenario, &key, event, &call).await {
@@ -145,16 +189,15 @@ impl Gatekeeper {
             self.append_call(expected, head, Vec::new(), call, Err::<&TriggerResult, _>(error))?;
             return Err(GateError::Providers(message));
         }
-        let earlier = self.runs.decision(key, &event.trigger_id);
+        let earlier = self.runs.decided(key, Which::On(&event.trigger_id))?;
         let (head, entries, answer) = match engine::plan(scenario, &head, event, earlier.is_some())? {
             Plan::Closed => {
-                let last = self.runs.last_decision(key).ok_or_else(|| GateError::NotActive(key.run_id.clone()))?;
-                let answer = self.recall(key, last, &head);
+                let last = self.runs.decided(key, Which::Newest)?;
+                let answer = recall(last.ok_or_else(|| GateError::NotActive(key.run_id.clone()))?, &head);
                 (head, Vec::new(), answer)
             }
             Plan::Repeat => {
-                let earlier = earlier.ok_or_else(|| GateError::NotActive(key.run_id.clone()))?;
-                let answer = self.recall(key, earlier, &head);
+                let answer = recall(earlier.ok_or_else(|| GateError::NotActive(key.run_id.clone()))?, &head);
                 (head, Vec::new(), answer)
             }
             plan @ (Plan::Expired | Plan::Gather(_)) => {
@@ -176,20 +219,23 @@ impl Gatekeeper {
         Ok(answer)
     }
 
-    /// A decision made before, with its packets and the run's status of today.
-    fn recall(&self, key: &RunKey, decision: runpack_core::model::DecisionRecord, head: &Head) -> Answer {
-        let packets = self.runs.packets(key, &decision.decision_id);
-        let gate_evals = self.runs.gate_evals(key, &decision.trigger_id);
-        Answer { result: TriggerResult { decision, packets, status: head.status }, gate_evals }
-    }
-
     /// Takes a submission.
     ///
     /// # Errors
     /// See [`GateError`].
-    pub fn submit(&self, scenario: &Scenario, request: &SubmitRequest) -> Result<SubmitResult, GateError> {
+    pub async fn submit(&self, scenario: &Scenario, request: &SubmitRequest) -> Result<SubmitResult, GateError> {
         let key = key(request.tenant_id, request.namespace_id, &request.run_id);
-        let mut head = self.load(scenario, &key)?;
+        let _turn = self.queues.turn(&key).await;
+        again(|| self.submit_once(scenario, &key, request))
+    }
+
+    fn submit_once(
+        &self,
+        scenario: &Scenario,
+        key: &RunKey,
+        request: &SubmitRequest,
+    ) -> Result<SubmitResult, GateError> {
+        let mut head = self.load(scenario, key)?;
         let expected = head.counts.total();
         let call = Call {
             method: ToolMethod::Submit,
@@ -197,7 +243,7 @@ impl Gatekeeper {
             at: request.submitted_at,
             correlation_id: &request.correlation_id,
         };
-        let earlier = self.runs.submission(&key, &request.submission_id);
+        let earlier = self.runs.submission(key, &request.submission_id)?;
         let (entries, record) = match engine::submit(&mut head, request, earlier.as_ref())? {
             SubmitOutcome::New(record) => (vec![Entry::Submission(record.clone())], record),
             SubmitOutcome::Same(record) => (Vec::new(), record),
@@ -215,12 +261,22 @@ impl Gatekeeper {
     ///
     /// # Errors
     /// See [`GateError`].
-    pub fn status(&self, scenario: &Scenario, request: &StatusRequest) -> Result<ScenarioStatus, GateError> {
+    pub async fn status(&self, scenario: &Scenario, request: &StatusRequest) -> Result<ScenarioStatus, GateError> {
         let key = key(request.tenant_id, request.namespace_id, &request.run_id);
-        let head = self.load(scenario, &key)?;
+        let _turn = self.queues.turn(&key).await;
+        again(|| self.status_once(scenario, &key, request))
+    }
+
+    fn status_once(
+        &self,
+        scenario: &Scenario,
+        key: &RunKey,
+        request: &StatusRequest,
+    ) -> Result<ScenarioStatus, GateError> {
+        let head = self.load(scenario, key)?;
         let expected = head.counts.total();
-        let last = self.runs.last_decision(&key);
-        let status = engine::status(&head, last.as_ref(), self.runs.packet_ids(&key));
+        let last = self.runs.decided(key, Which::Newest)?.map(|decided| decided.decision);
+        let status = engine::status(&head, last.as_ref(), self.runs.packet_ids(key)?);
         let call = Call {
             method: ToolMethod::Status,
             request,
@@ -231,14 +287,18 @@ impl Gatekeeper {
         Ok(status)
     }
 
-    /// Everything about a run.
-    pub fn state(&self, config: &RunConfig) -> Option<RunState> {
-        self.runs.state(&key(config.tenant_id, config.namespace_id, &config.run_id))
+    /// A run as it stands, checked whole, for a pack.
+    ///
+    /// # Errors
+    /// [`GateError::RunNotFound`], [`GateError::Read`].
+    pub fn run(&self, key: &RunKey) -> Result<StoredRun<'_>, GateError> {
+        let run = StoredRun::open(self.runs.as_ref(), key)?;
+        run.ok_or_else(|| GateError::RunNotFound(key.run_id.clone()))
     }
 
     /// A run is bound to its scenario: a call under another is refused.
     fn load(&self, scenario: &Scenario, key: &RunKey) -> Result<Head, GateError> {
-        let head = self.runs.head(key).ok_or_else(|| GateError::RunNotFound(key.run_id.clone()))?;
+        let head = self.runs.head(key)?.ok_or_else(|| GateError::RunNotFound(key.run_id.clone()))?;
         if head.scenario_id == scenario.spec().scenario_id && head.spec_hash == scenario.digest() {
             Ok(head)
         } else {
@@ -257,7 +317,24 @@ impl Gatekeeper {
         let correlation = call.correlation_id.clone();
         let record = engine::record_call(&mut head, call.method, call.request, answer, call.at, correlation)?;
         entries.push(Entry::ToolCall(record));
-        Ok(self.runs.append(expected, head, entries)?)
+        Ok(self.runs.append(expected, &head, &entries)?)
+    }
+}
+
+/// A decision made before, with its packets and the run's status of today.
+fn recall(decided: Decided, head: &Head) -> Answer {
+    let Decided { decision, gate_evals, packets } = decided;
+    Answer { result: TriggerResult { decision, packets, status: head.status }, gate_evals }
+}
+
+/// Does it again while another process gets in between.
+fn again<T>(mut once: impl FnMut() -> Result<T, GateError>) -> Result<T, GateError> {
+    let mut races = 0;
+    loop {
+        match once() {
+            Err(GateError::Store(WriteError::Conflict { .. })) if races < RACES_MAX => races += 1,
+            outcome => return outcome,
+        }
     }
 }
 

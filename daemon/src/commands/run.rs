@@ -1,6 +1,7 @@
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -14,11 +15,12 @@ use runpack_core::pack::layout::{ARTIFACT_BYTES_MAX, MANIFEST_NAME};
 use runpack_core::read::{self, Profile, Unknown};
 use runpack_storage::packs::object::PublishOptions;
 use runpack_storage::packs::{BucketStore, Destination, ExportRequest, Replace, Stores, export, in_object_storage};
+use runpack_storage::runs::{MemoryRuns, RunKey};
 use serde_json::Value;
 
 use super::{INPUT_BYTES_MAX, read_input};
 use crate::config::RunConfiguration;
-use crate::gatekeeper::{Answer, GateError, Gatekeeper};
+use crate::gatekeeper::{Answer, GateError, Gatekeeper, Queues};
 
 /// Run a scenario once and export the run as a pack: no server, no database
 ///
@@ -126,7 +128,9 @@ pub async fn run(args: &RunArgs) -> Result<Outcome, String> {
     let kept_by = destination(args, storage)?;
     let anchor_policy = settings.anchors.clone();
     let gather_deadline = Duration::from_millis(args.gather_timeout_ms);
-    let gatekeeper = Gatekeeper { runs: Default::default(), registry, settings, policy, gather_deadline };
+    let runs = Arc::new(MemoryRuns::default());
+    let queues = Queues::default();
+    let gatekeeper = Gatekeeper { runs, registry, settings, policy, gather_deadline, queues };
 
     let mut lines = Calls::open(args)?;
     let mut pending = lines.next_call()?;
@@ -146,7 +150,13 @@ pub async fn run(args: &RunArgs) -> Result<Outcome, String> {
         pending = lines.next_call()?;
     }
 
-    let state = gatekeeper.state(&run_config).ok_or("the run has vanished from its store")?;
+    let key = RunKey {
+        tenant_id: run_config.tenant_id,
+        namespace_id: run_config.namespace_id,
+        run_id: run_config.run_id.clone(),
+    };
+    let logs = gatekeeper.run(&key).map_err(|error| error.to_string())?;
+    let head = logs.head();
     let options = BuildOptions {
         generated_at: args.generated_at.unwrap_or(last_time),
         anchor_policy,
@@ -162,7 +172,7 @@ pub async fn run(args: &RunArgs) -> Result<Outcome, String> {
         destination,
         manifest_name: &args.manifest_name,
         scenario: &scenario,
-        run: &state,
+        run: &logs,
         options: &options,
         include_verification: args.include_verification,
     };
@@ -172,12 +182,12 @@ pub async fn run(args: &RunArgs) -> Result<Outcome, String> {
     let exported = exported.map_err(|error| format!("the pack was not exported: {error}"))?;
 
     let mut text = story.tell();
-    let _ = writeln!(text, "run {} is {} in stage {}", state.run_id, state.status, state.current_stage_id);
+    let _ = writeln!(text, "run {} is {} in stage {}", head.run_id, head.status, head.current_stage_id);
     let place = exported.storage_uri.map_or_else(|| args.out.clone().unwrap_or_default(), PathBuf::from);
     let _ = writeln!(text, "pack {}", place.display());
     let _ = writeln!(text, "  root digest  {}", exported.manifest.integrity.root_hash);
     let _ = writeln!(text, "  pack digest  {}", exported.pack_digest);
-    Ok(Outcome { text, warnings, status: state.status })
+    Ok(Outcome { text, warnings, status: head.status })
 }
 
 fn read_scenario(path: &Path, limit: u64) -> Result<Scenario, String> {
@@ -305,14 +315,14 @@ async fn play(gatekeeper: &Gatekeeper, scenario: &Scenario, call: &Call) -> Resu
     match call {
         Call::Next(request) => gatekeeper.next(scenario, request).await.map(Box::new).map(Told::Decided),
         Call::Trigger(event) => gatekeeper.trigger(scenario, event).await.map(Box::new).map(Told::Decided),
-        Call::Submit(request) => match gatekeeper.submit(scenario, request) {
+        Call::Submit(request) => match gatekeeper.submit(scenario, request).await {
             Ok(_) => Ok(Told::Said(format!("submission {} taken", request.submission_id))),
             // The failed call is in the log, so the run goes on.
             Err(error @ GateError::SubmissionConflict(_)) => Ok(Told::Said(error.to_string())),
             Err(error) => Err(error),
         },
         Call::Status(request) => {
-            gatekeeper.status(scenario, request).map(|status| Told::Said(format!("status {}", status.status)))
+            gatekeeper.status(scenario, request).await.map(|status| Told::Said(format!("status {}", status.status)))
         }
     }
 }

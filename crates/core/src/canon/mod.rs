@@ -99,6 +99,12 @@ impl Digest {
     }
 }
 
+impl From<[u8; 32]> for Digest {
+    fn from(raw: [u8; 32]) -> Self {
+        Self(raw)
+    }
+}
+
 /// The 64 digits of a digest.
 struct Hex([u8; 64]);
 

@@ -28,7 +28,7 @@ pub use policy::{
     Answer, DefaultEffect, Effect as PolicyEffect, Policy, PolicyFault, PolicyRule, PolicyTable, StaticPolicy, Target,
 };
 pub use scenario::{Scenario, ScenarioFault};
-pub use state::{Counts, Entry, Head, Opening, StartError, start};
+pub use state::{Counts, Entry, Followed, Head, Opening, StartError, start};
 
 /// Bytes of the canonical form of one evidence value.
 pub const EVIDENCE_BYTES_MAX: u64 = 1_048_576;

@@ -65,6 +65,18 @@ pub enum Entry {
     ToolCall(ToolCallRecord),
 }
 
+/// What an entry means for the head: only decisions have to be read.
+#[derive(Debug, Clone, Copy)]
+#[allow(missing_docs, reason = "each is an entry of the log of that name")]
+pub enum Followed<'a> {
+    Trigger,
+    GateEval,
+    Decision(&'a DecisionRecord),
+    Packet,
+    Submission,
+    ToolCall,
+}
+
 impl Head {
     /// The head that a whole recorded state has.
     pub fn of(state: &RunState) -> Self {
@@ -86,6 +98,31 @@ impl Head {
                 submissions: state.submissions.len() as u64,
                 tool_calls: state.tool_calls.len() as u64,
             },
+        }
+    }
+
+    /// Goes on to where the run stands after `entry`: what any store can work
+    /// out again from a log.
+    pub fn follow(&mut self, entry: Followed<'_>) {
+        let counts = &mut self.counts;
+        match entry {
+            Followed::Trigger => counts.triggers += 1,
+            Followed::GateEval => counts.gate_evals += 1,
+            Followed::Packet => counts.packets += 1,
+            Followed::Submission => counts.submissions += 1,
+            Followed::ToolCall => counts.tool_calls += 1,
+            Followed::Decision(decision) => {
+                counts.decisions += 1;
+                match &decision.outcome {
+                    DecisionOutcome::Advance { to_stage, .. } => {
+                        self.current_stage_id = to_stage.clone();
+                        self.stage_entered_at = decision.decided_at;
+                    }
+                    DecisionOutcome::Complete { .. } => self.status = RunStatus::Completed,
+                    DecisionOutcome::Fail { .. } => self.status = RunStatus::Failed,
+                    DecisionOutcome::Start { .. } | DecisionOutcome::Hold { .. } => {}
+                }
+            }
         }
     }
 

@@ -1,19 +1,31 @@
-use std::collections::BTreeMap;
-use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Bound, Range};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use runpack_core::engine::{Entry, Head};
+use runpack_core::canon::{CanonError, Digest, to_vec};
+use runpack_core::engine::{Entry, Head, Scenario};
 use runpack_core::model::{
-    DecisionId, DecisionRecord, GateEvalRecord, PacketId, PacketRecord, RunState, SubmissionId, SubmissionRecord,
-    TriggerId,
+    DecisionId, NamespaceId, PacketId, RunState, RunStatus, ScenarioId, SubmissionId, SubmissionRecord, TriggerId,
+};
+use runpack_core::pack::layout::Log;
+use serde::Serialize;
+
+use super::{
+    Decided, Defined, PAGE_ENTRIES_MAX, Page, Prune, Pruned, ReadError, RunKey, RunStore, ScenarioStore, StoreFault,
+    StoredScenario, Which, WriteError,
 };
 
-use super::{RunKey, WriteError};
-
-/// Runs that live as long as the process. No call costs more because a run is long.
+/// Runs and scenarios that live as long as the process.
 #[derive(Debug, Default)]
 pub struct MemoryRuns {
-    runs: Mutex<BTreeMap<RunKey, Stored>>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    runs: BTreeMap<RunKey, Stored>,
+    pruned: BTreeSet<RunKey>,
+    scenarios: Vec<(Arc<Scenario>, bool)>,
 }
 
 /// A run, and where in its logs things are.
@@ -26,32 +38,23 @@ struct Stored {
     submitted: BTreeMap<SubmissionId, usize>,
 }
 
-impl MemoryRuns {
-    /// Writes the first entries of a run.
-    ///
-    /// # Errors
-    /// [`WriteError::Exists`].
-    pub fn create(&self, head: Head, entries: Vec<Entry>) -> Result<(), WriteError> {
-        let key = key_of(&head);
-        let mut runs = self.lock();
-        if runs.contains_key(&key) {
+impl RunStore for MemoryRuns {
+    fn create(&self, head: &Head, entries: &[Entry]) -> Result<(), WriteError> {
+        let key = RunKey::of(head);
+        let mut kept = self.lock();
+        if kept.runs.contains_key(&key) || kept.pruned.contains(&key) {
             return Err(WriteError::Exists(key.run_id));
         }
-        let mut stored = Stored::new(&head);
+        let mut stored = Stored::new(head);
         stored.append(head, entries);
-        runs.insert(key, stored);
+        kept.runs.insert(key, stored);
         Ok(())
     }
 
-    /// Appends `entries` if the run still has `expected` of them; `head` is the
-    /// run's after them.
-    ///
-    /// # Errors
-    /// [`WriteError::NotFound`], [`WriteError::Conflict`].
-    pub fn append(&self, expected: u64, head: Head, entries: Vec<Entry>) -> Result<(), WriteError> {
-        let key = key_of(&head);
-        let mut runs = self.lock();
-        let Some(stored) = runs.get_mut(&key) else { return Err(WriteError::NotFound(key.run_id)) };
+    fn append(&self, expected: u64, head: &Head, entries: &[Entry]) -> Result<(), WriteError> {
+        let key = RunKey::of(head);
+        let mut kept = self.lock();
+        let Some(stored) = kept.runs.get_mut(&key) else { return Err(WriteError::NotFound(key.run_id)) };
         let found = Head::of(&stored.state).counts.total();
         if found != expected {
             return Err(WriteError::Conflict { expected, found });
@@ -60,62 +63,157 @@ impl MemoryRuns {
         Ok(())
     }
 
-    /// The run's head.
-    pub fn head(&self, key: &RunKey) -> Option<Head> {
-        self.read(key, |stored| Head::of(&stored.state))
+    fn head(&self, key: &RunKey) -> Result<Option<Head>, ReadError> {
+        Ok(self.read(key, |stored| Head::of(&stored.state)))
     }
 
-    /// The decision on a trigger.
-    pub fn decision(&self, key: &RunKey, trigger: &TriggerId) -> Option<DecisionRecord> {
-        self.read(key, |stored| stored.decided.get(trigger).map(|&index| stored.state.decisions[index].clone()))?
+    fn decided(&self, key: &RunKey, which: Which<'_>) -> Result<Option<Decided>, ReadError> {
+        let decided = |stored: &Stored| {
+            let state = &stored.state;
+            let index = match which {
+                Which::Newest => state.decisions.len().checked_sub(1)?,
+                Which::On(trigger) => *stored.decided.get(trigger)?,
+            };
+            let decision = state.decisions[index].clone();
+            let gate_evals = slice(&state.gate_evals, stored.evaluated.get(&decision.trigger_id));
+            let packets = slice(&state.packets, stored.issued.get(&decision.decision_id));
+            Some(Decided { decision, gate_evals, packets })
+        };
+        Ok(self.read(key, decided).flatten())
     }
 
-    /// The newest decision.
-    pub fn last_decision(&self, key: &RunKey) -> Option<DecisionRecord> {
-        self.read(key, |stored| stored.state.decisions.last().cloned())?
-    }
-
-    /// The gate evaluations made for a trigger.
-    pub fn gate_evals(&self, key: &RunKey, trigger: &TriggerId) -> Vec<GateEvalRecord> {
-        let found = self.read(key, |stored| slice(&stored.state.gate_evals, stored.evaluated.get(trigger)));
-        found.unwrap_or_default()
-    }
-
-    /// The packets issued under a decision.
-    pub fn packets(&self, key: &RunKey, decision: &DecisionId) -> Vec<PacketRecord> {
-        self.read(key, |stored| slice(&stored.state.packets, stored.issued.get(decision))).unwrap_or_default()
-    }
-
-    /// The ids of all packets, in the order issued, repeats included.
-    pub fn packet_ids(&self, key: &RunKey) -> Vec<PacketId> {
+    fn packet_ids(&self, key: &RunKey) -> Result<Vec<PacketId>, ReadError> {
         let ids =
             |stored: &Stored| stored.state.packets.iter().map(|packet| packet.envelope.packet_id.clone()).collect();
-        self.read(key, ids).unwrap_or_default()
+        Ok(self.read(key, ids).unwrap_or_default())
     }
 
-    /// The submission of that id.
-    pub fn submission(&self, key: &RunKey, id: &SubmissionId) -> Option<SubmissionRecord> {
-        self.read(key, |stored| stored.submitted.get(id).map(|&index| stored.state.submissions[index].clone()))?
+    fn submission(&self, key: &RunKey, id: &SubmissionId) -> Result<Option<SubmissionRecord>, ReadError> {
+        let found = |stored: &Stored| stored.submitted.get(id).map(|&index| stored.state.submissions[index].clone());
+        Ok(self.read(key, found).flatten())
     }
 
-    /// Everything about a run.
-    pub fn state(&self, key: &RunKey) -> Option<RunState> {
-        self.read(key, |stored| stored.state.clone())
+    fn page(&self, key: &RunKey, log: Log, after: u64, limit: usize) -> Result<Page, ReadError> {
+        let limit = limit.min(PAGE_ENTRIES_MAX);
+        let page = |stored: &Stored| {
+            let state = &stored.state;
+            match log {
+                Log::Triggers => written(&state.triggers, after, limit),
+                Log::GateEvals => written(&state.gate_evals, after, limit),
+                Log::Decisions => written(&state.decisions, after, limit),
+                Log::Packets => written(&state.packets, after, limit),
+                Log::Submissions => written(&state.submissions, after, limit),
+                Log::ToolCalls => written(&state.tool_calls, after, limit),
+            }
+        };
+        self.read(key, page).unwrap_or_else(|| Ok(Page::default()))
     }
 
+    fn list(&self, after: Option<&RunKey>, limit: usize) -> Result<Vec<Head>, ReadError> {
+        let kept = self.lock();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let runs = kept.runs.range((from, Bound::Unbounded));
+        Ok(runs.take(limit).map(|(_, stored)| Head::of(&stored.state)).collect())
+    }
+
+    fn check(&self, key: &RunKey) -> Result<Head, ReadError> {
+        let head = self.head(key)?;
+        head.ok_or_else(|| ReadError::Unreadable(StoreFault(format!("there is no run {}", key.run_id))))
+    }
+
+    fn prune(&self, what: &Prune) -> Result<Pruned, WriteError> {
+        let Prune::Run(key) = what else { return Ok(Pruned::default()) };
+        let mut kept = self.lock();
+        let Some(stored) = kept.runs.get(key) else { return Err(WriteError::NotFound(key.run_id.clone())) };
+        if stored.state.status == RunStatus::Active {
+            return Err(WriteError::Active(key.run_id.clone()));
+        }
+        let entries = Head::of(&stored.state).counts.total();
+        kept.runs.remove(key);
+        kept.pruned.insert(key.clone());
+        Ok(Pruned { heads: 0, entries })
+    }
+
+    fn ready(&self) -> Result<(), StoreFault> {
+        Ok(())
+    }
+}
+
+impl ScenarioStore for MemoryRuns {
+    fn define(&self, scenario: &Arc<Scenario>) -> Result<Defined, WriteError> {
+        let mut kept = self.lock();
+        let spec = scenario.spec();
+        if let Some(known) = current(&kept.scenarios, spec.namespace_id, &spec.scenario_id) {
+            let digest = known.digest();
+            return Ok(if digest == scenario.digest() { Defined::Same } else { Defined::Other(digest) });
+        }
+        kept.scenarios.push((scenario.clone(), false));
+        Ok(Defined::New)
+    }
+
+    fn scenario(&self, namespace: NamespaceId, id: &ScenarioId) -> Result<Option<Arc<Scenario>>, ReadError> {
+        Ok(current(&self.lock().scenarios, namespace, id).cloned())
+    }
+
+    fn scenario_of(&self, digest: &Digest) -> Result<Option<Arc<Scenario>>, ReadError> {
+        let kept = self.lock();
+        Ok(kept
+            .scenarios
+            .iter()
+            .find(|(scenario, _)| scenario.digest() == *digest)
+            .map(|(scenario, _)| scenario.clone()))
+    }
+
+    fn scenarios(&self) -> Result<Vec<StoredScenario>, ReadError> {
+        let line = |(scenario, retired): &(Arc<Scenario>, bool)| StoredScenario {
+            namespace_id: scenario.spec().namespace_id,
+            scenario_id: scenario.spec().scenario_id.clone(),
+            spec_hash: scenario.digest(),
+            retired: *retired,
+        };
+        let mut lines: Vec<_> = self.lock().scenarios.iter().map(line).collect();
+        lines.sort_by(|left, right| {
+            (left.namespace_id, &left.scenario_id).cmp(&(right.namespace_id, &right.scenario_id))
+        });
+        Ok(lines)
+    }
+
+    fn retire(&self, namespace: NamespaceId, id: &ScenarioId) -> Result<bool, WriteError> {
+        let mut kept = self.lock();
+        let named =
+            |scenario: &Scenario| scenario.spec().namespace_id == namespace && scenario.spec().scenario_id == *id;
+        let found = kept.scenarios.iter_mut().find(|(scenario, retired)| !retired && named(scenario));
+        Ok(found.map(|(_, retired)| *retired = true).is_some())
+    }
+}
+
+fn current<'s>(
+    scenarios: &'s [(Arc<Scenario>, bool)],
+    namespace: NamespaceId,
+    id: &ScenarioId,
+) -> Option<&'s Arc<Scenario>> {
+    let named = |scenario: &Scenario| scenario.spec().namespace_id == namespace && scenario.spec().scenario_id == *id;
+    scenarios.iter().find(|(scenario, retired)| !retired && named(scenario)).map(|(scenario, _)| scenario)
+}
+
+impl MemoryRuns {
     fn read<T>(&self, key: &RunKey, pick: impl FnOnce(&Stored) -> T) -> Option<T> {
-        self.lock().get(key).map(pick)
+        self.lock().runs.get(key).map(pick)
     }
 
     /// A panic elsewhere leaves no half-written run: entries are only ever
     /// pushed under the lock, after everything that can fail.
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<RunKey, Stored>> {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn key_of(head: &Head) -> RunKey {
-    RunKey { tenant_id: head.tenant_id, namespace_id: head.namespace_id, run_id: head.run_id.clone() }
+fn written<T: Serialize>(log: &[T], after: u64, limit: usize) -> Result<Page, ReadError> {
+    let after = usize::try_from(after).unwrap_or(usize::MAX).min(log.len());
+    let end = log.len().min(after.saturating_add(limit));
+    let unwritable = |error: CanonError| ReadError::Unreadable(StoreFault(error.to_string()));
+    let entries = log[after..end].iter().map(|entry| to_vec(entry).map_err(unwritable)).collect::<Result<_, _>>()?;
+    Ok(Page { entries, end: end as u64 })
 }
 
 fn slice<T: Clone>(log: &[T], range: Option<&Range<usize>>) -> Vec<T> {
@@ -134,9 +232,9 @@ impl Stored {
     }
 
     /// Logs `entries`, after which the run stands as `head` says.
-    fn append(&mut self, head: Head, entries: Vec<Entry>) {
-        entries.into_iter().for_each(|entry| self.push(entry));
-        self.state.current_stage_id = head.current_stage_id;
+    fn append(&mut self, head: &Head, entries: &[Entry]) {
+        entries.iter().for_each(|entry| self.push(entry.clone()));
+        self.state.current_stage_id = head.current_stage_id.clone();
         self.state.stage_entered_at = head.stage_entered_at;
         self.state.status = head.status;
         debug_assert_eq!(Head::of(&self.state).counts, head.counts, "the head counts what was logged");

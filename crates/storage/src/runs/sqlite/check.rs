@@ -1,0 +1,263 @@
+//! Reads everything and compares it with the digests that were kept.
+
+use std::cell::Cell;
+
+use runpack_core::canon::Digest;
+use runpack_core::engine::{Followed, Head};
+use runpack_core::model::{DecisionRecord, SubmissionId};
+use runpack_core::pack::layout::Log;
+use rusqlite::{Connection, Rows, params};
+
+use super::read::{Found, damaged, find, key_of, parse, scenario_of, scenarios};
+use super::rows::{LOGS, Standing, Tombstone, link, number};
+use super::write::buried;
+use super::{SqliteRuns, digest_of, whole};
+use crate::runs::{Damage, ReadError, RunKey};
+
+/// What [`SqliteRuns::verify`] found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StoreReport {
+    /// Runs looked at.
+    pub runs: u64,
+    /// Their entries.
+    pub entries: u64,
+    /// Runs that were pruned.
+    pub tombstones: u64,
+    /// Scenarios looked at.
+    pub scenarios: u64,
+    /// What is not as it was written; of each run the first place.
+    pub damage: Vec<Damage>,
+}
+
+impl SqliteRuns {
+    /// Checks the whole store: the file as SQLite sees it, every run's chain
+    /// and head, the tombstones, the scenarios.
+    ///
+    /// # Errors
+    /// [`ReadError::Unreadable`]; what is damaged is in the report.
+    pub fn verify(&self) -> Result<StoreReport, ReadError> {
+        self.reading(|connection| {
+            let mut report = StoreReport::default();
+            file(connection, &mut report)?;
+            let mut statement = connection
+                .prepare("SELECT tenant_id, namespace_id, run_id FROM runs ORDER BY tenant_id, namespace_id, run_id")?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                report.runs += 1;
+                let checked = key_of(row).and_then(|key| whole_run(connection, &key));
+                report.told(checked)?.into_iter().for_each(|entries| report.entries += entries);
+            }
+            let checked = tombstones(connection);
+            report.tombstones = report.told(checked)?.unwrap_or_default();
+            for line in scenarios(connection)? {
+                report.scenarios += 1;
+                let checked = scenario_of(connection, &line.spec_hash);
+                report.told(checked)?;
+            }
+            Ok(report)
+        })
+    }
+}
+
+impl StoreReport {
+    /// Takes damage down; another error is everybody's.
+    fn told<T>(&mut self, outcome: Result<T, ReadError>) -> Result<Option<T>, ReadError> {
+        match outcome {
+            Ok(value) => Ok(Some(value)),
+            Err(ReadError::Damaged(damage)) => {
+                self.damage.push(damage);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What SQLite can see, and rows that belong to nothing.
+fn file(connection: &Connection, report: &mut StoreReport) -> Result<(), ReadError> {
+    let mut found = |place: &str, problem: String| report.damage.push(Damage { place: place.to_owned(), problem });
+    let mut statement = connection.prepare("PRAGMA integrity_check(10)")?;
+    let lines: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    lines.into_iter().filter(|line| line != "ok").for_each(|line| found("file", line));
+    for table in ["entries", "heads"] {
+        let sql = format!("SELECT count(*) FROM {table} WHERE run NOT IN (SELECT run FROM runs)");
+        let orphans: i64 = connection.query_row(&sql, [], |row| row.get(0))?;
+        if orphans > 0 {
+            found(table, format!("{orphans} rows belong to no run"));
+        }
+    }
+    let pruning: i64 = connection.query_row("SELECT pruning FROM store", [], |row| row.get(0))?;
+    if pruning != 0 {
+        found("store", "the guard against deleting is off".to_owned());
+    }
+    Ok(())
+}
+
+fn whole_run(connection: &Connection, key: &RunKey) -> Result<u64, ReadError> {
+    let gone = || damaged(key, "origin", "it is not found under its own key");
+    let found = find(connection, key)?.ok_or_else(gone)?;
+    Ok(run(connection, &found)?.counts.total())
+}
+
+/// Follows the chain of a run and works out its head, and each snapshot on the
+/// way.
+pub(super) fn run(connection: &Connection, found: &Found) -> Result<Head, ReadError> {
+    let mut head = found.origin.clone().head();
+    let mut last = found.first;
+    let mut seq = 0;
+    let mut snapshots = connection.prepare("SELECT seq, body, digest FROM heads WHERE run = ?1 ORDER BY seq")?;
+    let mut snapshots = Snapshots { rows: snapshots.query([found.run])?, waiting: None };
+    snapshots.advance()?;
+    let sql = "SELECT seq, subject, body, previous, digest FROM entries WHERE run = ?1 AND log = ?2 ORDER BY seq";
+    let mut statements = LOGS.iter().map(|_| connection.prepare(sql)).collect::<Result<Vec<_>, _>>()?;
+    let mut logs = Vec::new();
+    for (statement, log) in statements.iter_mut().zip(LOGS) {
+        let mut reader = Reader { log, rows: statement.query(params![found.run, number(log)])?, waiting: None };
+        reader.advance()?;
+        logs.push(reader);
+    }
+    loop {
+        if let Some((at, body, digest)) = snapshots.waiting.take_if(|(at, _, _)| *at == seq) {
+            let now = Standing::of(&head, last);
+            if Digest::of(&body) != digest || parse::<Standing>(&body).as_ref() != Some(&now) {
+                return Err(damaged(&found.key(), &format!("head after entry {at}"), "its entries come to another"));
+            }
+            snapshots.advance()?;
+        }
+        let next = logs.iter_mut().filter(|reader| reader.waiting.is_some()).min_by_key(|reader| reader.seq());
+        let Some(reader) = next else { break };
+        let log = reader.log;
+        let Some(entry) = reader.waiting.take() else { break };
+        reader.advance()?;
+        if entry.seq != seq + 1 {
+            return Err(found.entry(seq + 1, "it is missing"));
+        }
+        seq = entry.seq;
+        if entry.previous != last {
+            return Err(found.entry(seq, "it does not follow the entry before"));
+        }
+        if link(&last, seq, log, &entry.body) != entry.digest {
+            return Err(found.entry(seq, "it is not what its digest says"));
+        }
+        last = entry.digest;
+        follow(&mut head, log, &entry).map_err(|problem| found.entry(seq, &problem))?;
+    }
+    if snapshots.waiting.is_some() {
+        return Err(found.entry(seq + 1, "it is missing, and a head counts it"));
+    }
+    if head != found.head || last != found.last {
+        return Err(damaged(&found.key(), "head", "its entries come to another"));
+    }
+    Ok(head)
+}
+
+fn follow(head: &mut Head, log: Log, entry: &Chained) -> Result<(), String> {
+    let filed = |subject: &str| match entry.subject.as_deref() == Some(subject) {
+        true => Ok(()),
+        false => Err("it is filed under another id".to_owned()),
+    };
+    match log {
+        Log::Triggers => head.follow(Followed::Trigger),
+        Log::GateEvals => head.follow(Followed::GateEval),
+        Log::Packets => head.follow(Followed::Packet),
+        Log::ToolCalls => head.follow(Followed::ToolCall),
+        Log::Submissions => {
+            #[derive(serde::Deserialize)]
+            struct Submission {
+                submission_id: SubmissionId,
+            }
+            let submission: Submission = parse(&entry.body).ok_or("it is no submission")?;
+            filed(submission.submission_id.as_str())?;
+            head.follow(Followed::Submission);
+        }
+        Log::Decisions => {
+            let decision: DecisionRecord = parse(&entry.body).ok_or("it is no decision")?;
+            filed(decision.trigger_id.as_str())?;
+            head.follow(Followed::Decision(&decision));
+        }
+    }
+    if entry.subject.is_some() && !matches!(log, Log::Decisions | Log::Submissions) {
+        return Err("it is filed under an id".to_owned());
+    }
+    Ok(())
+}
+
+struct Chained {
+    seq: u64,
+    subject: Option<String>,
+    body: Vec<u8>,
+    previous: Digest,
+    digest: Digest,
+}
+
+/// One log of a run, an entry ahead.
+struct Reader<'s> {
+    log: Log,
+    rows: Rows<'s>,
+    waiting: Option<Chained>,
+}
+
+impl Reader<'_> {
+    fn seq(&self) -> u64 {
+        self.waiting.as_ref().map_or(u64::MAX, |entry| entry.seq)
+    }
+
+    fn advance(&mut self) -> Result<(), ReadError> {
+        self.waiting = match self.rows.next()? {
+            None => None,
+            Some(row) => Some(Chained {
+                seq: whole(row.get(0)?)?,
+                subject: row.get(1)?,
+                body: row.get(2)?,
+                previous: digest_of(row, 3)?,
+                digest: digest_of(row, 4)?,
+            }),
+        };
+        Ok(())
+    }
+}
+
+/// The heads of a run, one ahead.
+struct Snapshots<'s> {
+    rows: Rows<'s>,
+    waiting: Option<(u64, Vec<u8>, Digest)>,
+}
+
+impl Snapshots<'_> {
+    fn advance(&mut self) -> Result<(), ReadError> {
+        self.waiting = match self.rows.next()? {
+            None => None,
+            Some(row) => Some((whole(row.get(0)?)?, row.get(1)?, digest_of(row, 2)?)),
+        };
+        Ok(())
+    }
+}
+
+fn tombstones(connection: &Connection) -> Result<u64, ReadError> {
+    let sql = "SELECT tenant_id, namespace_id, run_id, n, body, previous, digest FROM tombstones ORDER BY n";
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    let (mut last, count) = (Digest::of(b""), Cell::new(0_u64));
+    while let Some(row) = rows.next()? {
+        count.set(count.get() + 1);
+        let wrong = |problem: &str| -> ReadError {
+            Damage { place: format!("tombstone {}", count.get()), problem: problem.to_owned() }.into()
+        };
+        let body: Vec<u8> = row.get(4)?;
+        let (previous, digest) = (digest_of(row, 5)?, digest_of(row, 6)?);
+        if whole(row.get(3)?)? != count.get() || previous != last {
+            return Err(wrong("it does not follow the one before"));
+        }
+        if buried(&previous, &body) != digest {
+            return Err(wrong("it is not what its digest says"));
+        }
+        let tombstone: Tombstone = parse(&body).ok_or_else(|| wrong("it cannot be read"))?;
+        let origin = &tombstone.origin;
+        let key = key_of(row)?;
+        if (origin.tenant_id, origin.namespace_id, &origin.run_id) != (key.tenant_id, key.namespace_id, &key.run_id) {
+            return Err(wrong("it is that of another run"));
+        }
+        last = digest;
+    }
+    Ok(count.get())
+}

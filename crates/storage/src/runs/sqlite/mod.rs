@@ -1,0 +1,606 @@
+//! Runs in a SQLite file.
+
+mod check;
+mod read;
+mod rows;
+mod write;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use runpack_core::canon::{CanonError, Digest, to_vec};
+use runpack_core::engine::{Entry, Head, Scenario};
+use runpack_core::model::{NamespaceId, PacketId, ScenarioId, SubmissionId, SubmissionRecord};
+use runpack_core::pack::layout::Log;
+use rusqlite::{Connection, OpenFlags};
+
+use super::{
+    Decided, Defined, Page, Prune, Pruned, ReadError, RunKey, RunStore, ScenarioStore, StoreFault, StoredScenario,
+    Which, WriteError,
+};
+pub use check::StoreReport;
+use rows::{Origin, Row, Standing};
+use write::{Job, Work, Writer};
+
+/// Marks a file as ours: `RPKD`.
+const APPLICATION_ID: i64 = 0x5250_4b44;
+
+/// The version of `schema.sql`.
+const SCHEMA_VERSION: i64 = 1;
+
+/// Writes that wait for the writer; more wait for room.
+const QUEUE_MAX: usize = 1_024;
+
+/// Connections kept for reading.
+const READERS_MAX: usize = 8;
+
+/// How a store is opened.
+#[derive(Debug, Clone)]
+pub struct SqliteOptions {
+    /// How long another process may hold the store.
+    pub busy_timeout: Duration,
+    /// How SQLite undoes what was half written.
+    pub journal: JournalMode,
+    /// What an acknowledgement is worth.
+    pub sync: SyncMode,
+    /// Snapshots of each head that are kept; all of them without.
+    pub max_versions: Option<u64>,
+}
+
+/// See <https://sqlite.org/pragma.html#pragma_journal_mode>.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JournalMode {
+    /// Readers and the writer do not wait for each other.
+    Wal,
+    /// For file systems that WAL does not work on.
+    Delete,
+}
+
+/// See <https://sqlite.org/pragma.html#pragma_synchronous>.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncMode {
+    /// What was acknowledged survives a loss of power.
+    Full,
+    /// What was acknowledged survives a killed process; a loss of power may
+    /// take the newest of it.
+    Normal,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        let busy_timeout = Duration::from_secs(5);
+        Self { busy_timeout, journal: JournalMode::Wal, sync: SyncMode::Full, max_versions: None }
+    }
+}
+
+impl SqliteOptions {
+    /// What an acknowledgement is worth, for people; `None` if it is worth all
+    /// that it can be.
+    pub fn warning(&self) -> Option<String> {
+        let journal =
+            (self.journal == JournalMode::Delete).then_some("journal_mode = \"delete\": readers wait for writers");
+        let sync = (self.sync == SyncMode::Normal)
+            .then_some("sync_mode = \"normal\": a loss of power may take the newest acknowledged entries");
+        let both: Vec<_> = [sync, journal].into_iter().flatten().collect();
+        (!both.is_empty()).then(|| both.join("; "))
+    }
+}
+
+/// Why a store was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is no such file.
+    #[error("there is no run store `{0}`")]
+    Missing(PathBuf),
+    /// It was written by the reference system.
+    #[error("`{0}` is a store of Decision Gate\nhint: `runpackd store import` reads it into one of ours")]
+    Reference(PathBuf),
+    /// It is a database, and not one of ours.
+    #[error("`{0}` is a database of something else")]
+    Foreign(PathBuf),
+    /// A newer program wrote it.
+    #[error(
+        "`{path}` has schema version {version}, and this program knows {SCHEMA_VERSION}\nhint: use a newer runpackd"
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: i64,
+    },
+    /// It cannot be used.
+    #[error("cannot open the run store `{path}`: {fault}")]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        fault: StoreFault,
+    },
+}
+
+/// A run store in a file. Several processes may have the same one open.
+///
+/// One thread writes, in groups that wait for the disk together; an append is
+/// answered after the commit that holds it. Readers do not wait for it.
+pub struct SqliteRuns {
+    path: PathBuf,
+    opening: Opening,
+    busy_timeout: Duration,
+    readers: Mutex<Vec<Connection>>,
+    /// Gone once the store is being closed; not there in one that is only read.
+    jobs: Option<SyncSender<Job>>,
+    writer: Option<JoinHandle<()>>,
+    broken: Arc<Mutex<Option<Broken>>>,
+    scenarios: Mutex<BTreeMap<Digest, Arc<Scenario>>>,
+    /// Tells those who only read that somebody writes.
+    _lock: Option<File>,
+    /// Where a private copy is, if it had to be made.
+    _copy: Option<tempfile::TempDir>,
+}
+
+/// How a connection for reading is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Opening {
+    /// As part of a store that is written.
+    Writing,
+    /// Somebody writes: read what they write, and write nothing.
+    Reading,
+    /// Nobody writes, and nothing is left to finish: not even a lock is taken.
+    Immutable,
+}
+
+/// Why the store takes no writes.
+#[derive(Debug, Clone)]
+struct Broken {
+    fault: StoreFault,
+    /// Until it is opened again.
+    for_good: bool,
+}
+
+impl fmt::Debug for SqliteRuns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteRuns").field("path", &self.path).field("opening", &self.opening).finish_non_exhaustive()
+    }
+}
+
+impl SqliteRuns {
+    /// Opens a store, and makes it if there is none.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(path: &Path, options: &SqliteOptions) -> Result<Self, OpenError> {
+        let unusable = |fault: StoreFault| OpenError::Unusable { path: path.to_owned(), fault };
+        let io = |error: std::io::Error| unusable(StoreFault(error.to_string()));
+        let lock = lock_file(path).and_then(|file| file.lock_shared().map(|()| file)).map_err(io)?;
+        // A store holds what agents were told, so it is its owner's alone.
+        private(OpenOptions::new().create(true).write(true).truncate(false)).open(path).map_err(io)?;
+        let connection = writing(path, options)?;
+        let broken = Arc::new(Mutex::new(None));
+        let (jobs, waiting) = sync_channel(QUEUE_MAX);
+        let writer = Writer::new(connection, options.max_versions, broken.clone());
+        let writer =
+            std::thread::Builder::new().name("run-store".to_owned()).spawn(move || writer.run(&waiting)).map_err(io)?;
+        Ok(Self {
+            path: path.to_owned(),
+            opening: Opening::Writing,
+            busy_timeout: options.busy_timeout,
+            readers: Mutex::default(),
+            jobs: Some(jobs),
+            writer: Some(writer),
+            broken,
+            scenarios: Mutex::default(),
+            _lock: Some(lock),
+            _copy: None,
+        })
+    }
+
+    /// Opens a store only to read it: no file is made or changed, whether or
+    /// not a daemon has it open.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open_reading(path: &Path) -> Result<Self, OpenError> {
+        let unusable = |fault: StoreFault| OpenError::Unusable { path: path.to_owned(), fault };
+        if !path.is_file() {
+            return Err(OpenError::Missing(path.to_owned()));
+        }
+        let beside = |end: &str| sibling(path, end);
+        // Whoever writes holds this lock as long as the store is open.
+        let written = match File::open(beside("-lock")) {
+            Ok(lock) => lock.try_lock().is_err(),
+            Err(_) => false,
+        };
+        let unfinished: Vec<_> = ["-wal", "-journal"]
+            .into_iter()
+            .filter(|end| beside(end).metadata().is_ok_and(|metadata| metadata.len() > 0))
+            .collect();
+        let mut read = path.to_owned();
+        let mut copy = None;
+        let opening = match (written, unfinished.is_empty()) {
+            (true, _) => Opening::Reading,
+            (false, true) => Opening::Immutable,
+            (false, false) => {
+                // What a killed process left must be finished first, in a copy.
+                let copied = copy_of(path, &unfinished).map_err(|error| unusable(StoreFault(error.to_string())))?;
+                read = copied.path().join("store");
+                copy = Some(copied);
+                Opening::Reading
+            }
+        };
+        let store = Self {
+            path: read,
+            opening,
+            busy_timeout: Duration::from_secs(5),
+            readers: Mutex::default(),
+            jobs: None,
+            writer: None,
+            broken: Arc::default(),
+            scenarios: Mutex::default(),
+            _lock: None,
+            _copy: copy,
+        };
+        let connection = store.connect().map_err(|error| unusable(say(&error)))?;
+        match standing(&connection).map_err(|error| unusable(say(&error)))? {
+            FileStanding::Ours => {}
+            FileStanding::Empty => return Err(OpenError::Missing(path.to_owned())),
+            other => return Err(refused(path, &other)),
+        }
+        store.give_back(connection);
+        Ok(store)
+    }
+
+    fn connect(&self) -> rusqlite::Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = match self.opening {
+            // A private copy may have to be recovered, which writes.
+            Opening::Reading if self._copy.is_some() => {
+                let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+                Connection::open_with_flags(&self.path, flags)?
+            }
+            Opening::Writing | Opening::Reading => Connection::open_with_flags(&self.path, flags)?,
+            Opening::Immutable => {
+                let name = format!("file:{}?immutable=1", escaped(&self.path));
+                Connection::open_with_flags(name, flags | OpenFlags::SQLITE_OPEN_URI)?
+            }
+        };
+        connection.busy_timeout(self.busy_timeout)?;
+        connection
+            .execute_batch("PRAGMA trusted_schema = OFF; PRAGMA query_only = ON; PRAGMA cell_size_check = ON;")?;
+        Ok(connection)
+    }
+
+    fn give_back(&self, connection: Connection) {
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        if readers.len() < READERS_MAX {
+            readers.push(connection);
+        }
+    }
+
+    /// Reads from one moment: nothing that is written meanwhile is seen.
+    fn reading<T>(&self, read: impl FnOnce(&Connection) -> Result<T, ReadError>) -> Result<T, ReadError> {
+        let pooled = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = pooled.map_or_else(|| self.connect(), Ok)?;
+        let transaction = connection.unchecked_transaction()?;
+        let outcome = read(&transaction);
+        drop(transaction);
+        // A connection that failed may fail again; the next is a new one.
+        if !matches!(outcome, Err(ReadError::Unreadable(_))) {
+            self.give_back(connection);
+        }
+        outcome
+    }
+
+    fn send(&self, work: Work) -> Result<Pruned, WriteError> {
+        let gone = || WriteError::Refused(StoreFault("it is open for reading only, or being closed".to_owned()));
+        let (reply, answer) = sync_channel(1);
+        self.jobs.as_ref().ok_or_else(gone)?.send(Job { work, reply }).map_err(|_| gone())?;
+        // The writer answers every job, unless it came to an end it should not.
+        let lost = || WriteError::Unknown(StoreFault("the writer came to an unforeseen end".to_owned()));
+        answer.recv().unwrap_or_else(|_| Err(lost()))
+    }
+}
+
+impl Drop for SqliteRuns {
+    fn drop(&mut self) {
+        // Readers first: whoever closes last tidies the log away.
+        self.readers.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+        self.jobs = None;
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+impl RunStore for SqliteRuns {
+    fn create(&self, head: &Head, entries: &[Entry]) -> Result<(), WriteError> {
+        let key = RunKey::of(head);
+        let origin = to_vec(&Origin::of(head)).map_err(|error| unwritable(&error))?;
+        let standing = Standing::of(head, Digest::of(&origin));
+        self.send(Work::Create { key, origin, standing, rows: rows_of(entries)? }).map(drop)
+    }
+
+    fn append(&self, expected: u64, head: &Head, entries: &[Entry]) -> Result<(), WriteError> {
+        if head.counts.total() != expected + entries.len() as u64 {
+            let problem = "the head does not count what is appended".to_owned();
+            return Err(WriteError::Refused(StoreFault(problem)));
+        }
+        let standing = Standing::of(head, Digest::of(b""));
+        self.send(Work::Append { key: RunKey::of(head), expected, standing, rows: rows_of(entries)? }).map(drop)
+    }
+
+    fn head(&self, key: &RunKey) -> Result<Option<Head>, ReadError> {
+        self.reading(|connection| Ok(read::find(connection, key)?.map(|run| run.head)))
+    }
+
+    fn decided(&self, key: &RunKey, which: Which<'_>) -> Result<Option<Decided>, ReadError> {
+        self.reading(|connection| match read::find(connection, key)? {
+            Some(run) => run.decided(connection, which),
+            None => Ok(None),
+        })
+    }
+
+    fn packet_ids(&self, key: &RunKey) -> Result<Vec<PacketId>, ReadError> {
+        self.reading(|connection| match read::find(connection, key)? {
+            Some(run) => run.packet_ids(connection),
+            None => Ok(Vec::new()),
+        })
+    }
+
+    fn submission(&self, key: &RunKey, id: &SubmissionId) -> Result<Option<SubmissionRecord>, ReadError> {
+        self.reading(|connection| match read::find(connection, key)? {
+            Some(run) => run.submission(connection, id),
+            None => Ok(None),
+        })
+    }
+
+    fn page(&self, key: &RunKey, log: Log, after: u64, limit: usize) -> Result<Page, ReadError> {
+        self.reading(|connection| match read::find(connection, key)? {
+            Some(run) => run.page(connection, log, after, limit),
+            None => Ok(Page::default()),
+        })
+    }
+
+    fn list(&self, after: Option<&RunKey>, limit: usize) -> Result<Vec<Head>, ReadError> {
+        self.reading(|connection| read::list(connection, after, limit))
+    }
+
+    fn check(&self, key: &RunKey) -> Result<Head, ReadError> {
+        self.reading(|connection| match read::find(connection, key)? {
+            Some(run) => check::run(connection, &run),
+            None => Err(ReadError::Unreadable(StoreFault(format!("there is no run {}", key.run_id)))),
+        })
+    }
+
+    fn prune(&self, what: &Prune) -> Result<Pruned, WriteError> {
+        self.send(Work::Prune(what.clone()))
+    }
+
+    fn ready(&self) -> Result<(), StoreFault> {
+        let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match broken {
+            Some(Broken { fault, for_good: true }) => Err(fault),
+            // Perhaps there is room again.
+            Some(_) => self.send(Work::Probe).map(drop).map_err(|error| StoreFault(error.to_string())),
+            None if self.writer.as_ref().is_some_and(JoinHandle::is_finished) => {
+                Err(StoreFault("the writer came to an unforeseen end\nhint: restart".to_owned()))
+            }
+            None => self
+                .reading(|connection| Ok(connection.query_row("SELECT one FROM store", [], |_| Ok(()))?))
+                .map_err(|error| StoreFault(error.to_string())),
+        }
+    }
+}
+
+impl ScenarioStore for SqliteRuns {
+    fn define(&self, scenario: &Arc<Scenario>) -> Result<Defined, WriteError> {
+        let spec = scenario.spec();
+        let namespace = integer(spec.namespace_id.get()).map_err(|error| WriteError::Refused(say(&error)))?;
+        let (id, hash) = (spec.scenario_id.to_string(), scenario.digest());
+        let new = self.send(Work::Define { namespace, id, hash, spec: scenario.canonical_bytes().to_vec() })?;
+        if new.entries == 1 {
+            return Ok(Defined::New);
+        }
+        let known = self.scenario(spec.namespace_id, &spec.scenario_id);
+        match known.map_err(|error| WriteError::Refused(StoreFault(error.to_string())))? {
+            Some(known) if known.digest() == hash => Ok(Defined::Same),
+            Some(known) => Ok(Defined::Other(known.digest())),
+            // Retired in between: as if it had been defined before that.
+            None => Ok(Defined::Same),
+        }
+    }
+
+    fn scenario(&self, namespace: NamespaceId, id: &ScenarioId) -> Result<Option<Arc<Scenario>>, ReadError> {
+        let hash = self.reading(|connection| read::scenario_hash(connection, namespace, id))?;
+        match hash {
+            Some(hash) => self.scenario_of(&hash),
+            None => Ok(None),
+        }
+    }
+
+    fn scenario_of(&self, digest: &Digest) -> Result<Option<Arc<Scenario>>, ReadError> {
+        let known = |store: &Self| store.scenarios.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned();
+        if let Some(known) = known(self) {
+            return Ok(Some(known));
+        }
+        let Some(scenario) = self.reading(|connection| read::scenario_of(connection, digest))? else { return Ok(None) };
+        let scenario = Arc::new(scenario);
+        let mut scenarios = self.scenarios.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Some(scenarios.entry(*digest).or_insert(scenario).clone()))
+    }
+
+    fn scenarios(&self) -> Result<Vec<StoredScenario>, ReadError> {
+        self.reading(read::scenarios)
+    }
+
+    fn retire(&self, namespace: NamespaceId, id: &ScenarioId) -> Result<bool, WriteError> {
+        let namespace = integer(namespace.get()).map_err(|error| WriteError::Refused(say(&error)))?;
+        self.send(Work::Retire { namespace, id: id.to_string() }).map(|done| done.entries > 0)
+    }
+}
+
+fn rows_of(entries: &[Entry]) -> Result<Vec<Row>, WriteError> {
+    entries.iter().map(|entry| Row::of(entry).map_err(|error| unwritable(&error))).collect()
+}
+
+fn unwritable(error: &CanonError) -> WriteError {
+    WriteError::Refused(StoreFault(error.to_string()))
+}
+
+/// The connection that writes, on a file that is ours then.
+fn writing(path: &Path, options: &SqliteOptions) -> Result<Connection, OpenError> {
+    let unusable = |error: rusqlite::Error| OpenError::Unusable { path: path.to_owned(), fault: say(&error) };
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(unusable)?;
+    connection.busy_timeout(options.busy_timeout).map_err(unusable)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    // What it is comes before any change to it.
+    let found = standing(&connection).map_err(unusable)?;
+    if !matches!(found, FileStanding::Ours | FileStanding::Empty) {
+        return Err(refused(path, &found));
+    }
+    let mode = match options.journal {
+        JournalMode::Wal => "wal",
+        JournalMode::Delete => "delete",
+    };
+    let set: String =
+        connection.query_row(&format!("PRAGMA journal_mode = {mode}"), [], |row| row.get(0)).map_err(unusable)?;
+    if set != mode {
+        let fault = StoreFault(format!(
+            "SQLite uses journal mode {set} where {mode} was asked for\n\
+             hint: the file system may not support it; set journal_mode in [run_state_store]"
+        ));
+        return Err(OpenError::Unusable { path: path.to_owned(), fault });
+    }
+    let sync = match options.sync {
+        SyncMode::Full => "FULL",
+        SyncMode::Normal => "NORMAL",
+    };
+    let settings = format!(
+        "PRAGMA synchronous = {sync}; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; \
+         PRAGMA journal_size_limit = 67108864; PRAGMA recursive_triggers = OFF;"
+    );
+    connection.execute_batch(&settings).map_err(unusable)?;
+    connection.execute_batch("BEGIN IMMEDIATE").map_err(unusable)?;
+    // Another process may have made it in between.
+    let made = standing(&connection).and_then(|found| {
+        if matches!(found, FileStanding::Empty) {
+            connection.execute_batch(include_str!("schema.sql"))?;
+            connection.execute_batch(&format!(
+                "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
+            ))?;
+        }
+        connection.execute_batch("COMMIT")
+    });
+    made.map_err(unusable)?;
+    Ok(connection)
+}
+
+enum FileStanding {
+    Empty,
+    Ours,
+    Newer(i64),
+    Reference,
+    Foreign,
+}
+
+fn standing(connection: &Connection) -> rusqlite::Result<FileStanding> {
+    let number = |name: &str| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
+    let table = |name: &str| {
+        connection.prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")?.exists([name])
+    };
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let version = number("user_version")?;
+    Ok(match number("application_id")? {
+        APPLICATION_ID if version == SCHEMA_VERSION => FileStanding::Ours,
+        APPLICATION_ID => FileStanding::Newer(version),
+        _ if tables == 0 => FileStanding::Empty,
+        _ if table("store_meta")? && table("run_state_versions")? => FileStanding::Reference,
+        _ => FileStanding::Foreign,
+    })
+}
+
+fn refused(path: &Path, found: &FileStanding) -> OpenError {
+    let path = path.to_owned();
+    match found {
+        FileStanding::Newer(version) => OpenError::Newer { path, version: *version },
+        FileStanding::Reference => OpenError::Reference(path),
+        FileStanding::Empty | FileStanding::Ours | FileStanding::Foreign => OpenError::Foreign(path),
+    }
+}
+
+fn lock_file(path: &Path) -> std::io::Result<File> {
+    private(OpenOptions::new().create(true).write(true).truncate(false)).open(sibling(path, "-lock"))
+}
+
+#[cfg(unix)]
+fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    options.mode(0o600)
+}
+
+#[cfg(not(unix))]
+fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    options
+}
+
+fn sibling(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    PathBuf::from(name)
+}
+
+/// A copy of a store that nobody has open, with what is left to finish.
+fn copy_of(path: &Path, unfinished: &[&str]) -> std::io::Result<tempfile::TempDir> {
+    let copy = tempfile::tempdir()?;
+    let target = copy.path().join("store");
+    std::fs::copy(path, &target)?;
+    for end in unfinished {
+        std::fs::copy(sibling(path, end), sibling(&target, end))?;
+    }
+    Ok(copy)
+}
+
+/// A path in a `file:` URI.
+fn escaped(path: &Path) -> String {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    absolute.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23")
+}
+
+/// What SQLite says, with what to do where that is known.
+fn say(error: &rusqlite::Error) -> StoreFault {
+    use rusqlite::ErrorCode;
+    let hint = match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => "\nhint: make room on the disk",
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            "\nhint: another process holds the store; raise busy_timeout_ms if that is as it should be"
+        }
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen) => "\nhint: see to the rights of the file and its directory",
+        Some(ErrorCode::NotADatabase) => "\nhint: name the file of a run store",
+        _ => "",
+    };
+    StoreFault(format!("{error}{hint}"))
+}
+
+impl From<rusqlite::Error> for ReadError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Unreadable(say(&error))
+    }
+}
+
+fn integer(value: u64) -> rusqlite::Result<i64> {
+    i64::try_from(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}
+
+fn whole(value: i64) -> rusqlite::Result<u64> {
+    u64::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(0, value))
+}
+
+fn digest_of(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Digest> {
+    row.get::<_, [u8; 32]>(column).map(Digest::from)
+}

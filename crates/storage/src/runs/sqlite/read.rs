@@ -1,0 +1,286 @@
+//! What is read for one call: the head, and the rows it needs.
+
+use runpack_core::canon::Digest;
+use runpack_core::engine::{Head, Scenario};
+use runpack_core::model::{
+    DecisionRecord, GateEvalRecord, NamespaceId, PacketId, PacketRecord, ScenarioId, ScenarioSpec, SubmissionId,
+    SubmissionRecord,
+};
+use runpack_core::pack::layout::Log;
+use rusqlite::{Connection, OptionalExtension, Params, params};
+use serde::de::DeserializeOwned;
+
+use super::rows::{Origin, Standing, link, number};
+use super::{digest_of, integer, whole};
+use crate::runs::{Damage, Decided, PAGE_ENTRIES_MAX, Page, ReadError, RunKey, StoreFault, StoredScenario, Which};
+
+/// A run that was found, with its head checked.
+pub(super) struct Found {
+    pub(super) run: i64,
+    /// The digest that the chain begins with.
+    pub(super) first: Digest,
+    /// The digest that it ends with, as the head says.
+    pub(super) last: Digest,
+    pub(super) origin: Origin,
+    pub(super) head: Head,
+}
+
+/// An entry as it is stored.
+pub(super) struct Stored {
+    pub(super) seq: u64,
+    pub(super) subject: Option<String>,
+    pub(super) body: Vec<u8>,
+}
+
+pub(super) fn find(connection: &Connection, key: &RunKey) -> Result<Option<Found>, ReadError> {
+    let sql = "SELECT r.run, r.origin, h.seq, h.body, h.digest FROM runs r LEFT JOIN heads h ON h.run = r.run \
+               WHERE r.tenant_id = ?1 AND r.namespace_id = ?2 AND r.run_id = ?3 ORDER BY h.seq DESC LIMIT 1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![
+        integer(key.tenant_id.get())?,
+        integer(key.namespace_id.get())?,
+        key.run_id.as_str()
+    ])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let origin: Vec<u8> = row.get(1)?;
+    let (Some(seq), Some(body)) = (row.get::<_, Option<i64>>(2)?, row.get::<_, Option<Vec<u8>>>(3)?) else {
+        return Err(damaged(key, "head", "the run has none"));
+    };
+    let digest = digest_of(row, 4)?;
+    let first = Digest::of(&origin);
+    let origin: Origin = parse(&origin).ok_or_else(|| damaged(key, "origin", "it cannot be read"))?;
+    let same =
+        origin.tenant_id == key.tenant_id && origin.namespace_id == key.namespace_id && origin.run_id == key.run_id;
+    if !same {
+        return Err(damaged(key, "origin", "it is that of another run"));
+    }
+    if Digest::of(&body) != digest {
+        return Err(damaged(key, "head", "it is not what its digest says"));
+    }
+    let standing: Standing = parse(&body).ok_or_else(|| damaged(key, "head", "it cannot be read"))?;
+    let total = standing.counts.iter().try_fold(0_u64, |sum, count| sum.checked_add(*count));
+    if total != whole(seq).ok() {
+        return Err(damaged(key, "head", "it counts other entries than it stands after"));
+    }
+    let last = standing.last;
+    let head = standing.head(origin.clone());
+    Ok(Some(Found { run: row.get(0)?, first, last, origin, head }))
+}
+
+impl Found {
+    pub(super) fn key(&self) -> RunKey {
+        RunKey::of(&self.head)
+    }
+
+    pub(super) fn decided(&self, connection: &Connection, which: Which<'_>) -> Result<Option<Decided>, ReadError> {
+        let log = number(Log::Decisions);
+        let found = match which {
+            Which::On(trigger) => {
+                let condition = "run = ?1 AND log = ?2 AND subject = ?3";
+                self.rows(connection, condition, params![self.run, log, trigger.as_str()], Log::Decisions)?
+            }
+            Which::Newest => {
+                let condition = "run = ?1 AND log = ?2 ORDER BY seq DESC LIMIT 1";
+                self.rows(connection, condition, params![self.run, log], Log::Decisions)?
+            }
+        };
+        let Some(stored) = found.into_iter().next() else { return Ok(None) };
+        let decision: DecisionRecord = self.record(&stored, Log::Decisions)?;
+        if stored.subject.as_deref() != Some(decision.trigger_id.as_str()) {
+            return Err(self.entry(stored.seq, "it is filed under another trigger"));
+        }
+        // What one trigger did lies between it and the next.
+        let bound = |sql: &str| -> Result<Option<i64>, ReadError> {
+            let mut statement = connection.prepare_cached(sql)?;
+            Ok(statement.query_row(params![self.run, integer(stored.seq)?], |row| row.get(0))?)
+        };
+        let after = bound("SELECT max(seq) FROM entries WHERE run = ?1 AND log = 1 AND seq < ?2")?.unwrap_or(0);
+        let before = bound("SELECT min(seq) FROM entries WHERE run = ?1 AND log = 1 AND seq > ?2")?.unwrap_or(i64::MAX);
+        let within = |log: Log| {
+            let condition = "run = ?1 AND log = ?2 AND seq > ?3 AND seq < ?4 ORDER BY seq";
+            self.rows(connection, condition, params![self.run, number(log), after, before], log)
+        };
+        let mut gate_evals = Vec::new();
+        for stored in within(Log::GateEvals)? {
+            let record: GateEvalRecord = self.record(&stored, Log::GateEvals)?;
+            if record.trigger_id != decision.trigger_id {
+                return Err(self.entry(stored.seq, "it belongs to another trigger"));
+            }
+            gate_evals.push(record);
+        }
+        let mut packets = Vec::new();
+        for stored in within(Log::Packets)? {
+            let record: PacketRecord = self.record(&stored, Log::Packets)?;
+            if record.decision_id != decision.decision_id {
+                return Err(self.entry(stored.seq, "it belongs to another decision"));
+            }
+            packets.push(record);
+        }
+        Ok(Some(Decided { decision, gate_evals, packets }))
+    }
+
+    pub(super) fn packet_ids(&self, connection: &Connection) -> Result<Vec<PacketId>, ReadError> {
+        #[derive(serde::Deserialize)]
+        struct Packet {
+            envelope: Envelope,
+        }
+        #[derive(serde::Deserialize)]
+        struct Envelope {
+            packet_id: PacketId,
+        }
+        let condition = "run = ?1 AND log = ?2 ORDER BY seq";
+        let packets = self.rows(connection, condition, params![self.run, number(Log::Packets)], Log::Packets)?;
+        let id = |stored: &Stored| self.record::<Packet>(stored, Log::Packets).map(|packet| packet.envelope.packet_id);
+        packets.iter().map(id).collect()
+    }
+
+    pub(super) fn submission(
+        &self,
+        connection: &Connection,
+        id: &SubmissionId,
+    ) -> Result<Option<SubmissionRecord>, ReadError> {
+        let condition = "run = ?1 AND log = ?2 AND subject = ?3";
+        let log = Log::Submissions;
+        let found = self.rows(connection, condition, params![self.run, number(log), id.as_str()], log)?;
+        let Some(stored) = found.into_iter().next() else { return Ok(None) };
+        let record: SubmissionRecord = self.record(&stored, log)?;
+        if record.submission_id != *id || record.run_id != self.head.run_id {
+            return Err(self.entry(stored.seq, "it is filed under another id"));
+        }
+        Ok(Some(record))
+    }
+
+    pub(super) fn page(&self, connection: &Connection, log: Log, after: u64, limit: usize) -> Result<Page, ReadError> {
+        let condition = "run = ?1 AND log = ?2 AND seq > ?3 ORDER BY seq LIMIT ?4";
+        let limit = integer(limit.min(PAGE_ENTRIES_MAX) as u64)?;
+        let rows = self.rows(connection, condition, params![self.run, number(log), integer(after)?, limit], log)?;
+        let end = rows.last().map_or(after, |stored| stored.seq);
+        Ok(Page { entries: rows.into_iter().map(|stored| stored.body).collect(), end })
+    }
+
+    /// Entries, each of which is what its digest says.
+    fn rows(
+        &self,
+        connection: &Connection,
+        condition: &str,
+        params: impl Params,
+        log: Log,
+    ) -> Result<Vec<Stored>, ReadError> {
+        let sql = format!("SELECT seq, subject, body, previous, digest FROM entries WHERE {condition}");
+        let mut statement = connection.prepare_cached(&sql)?;
+        let mut rows = statement.query(params)?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            let stored = Stored { seq: whole(row.get(0)?)?, subject: row.get(1)?, body: row.get(2)? };
+            let (previous, digest) = (digest_of(row, 3)?, digest_of(row, 4)?);
+            if link(&previous, stored.seq, log, &stored.body) != digest {
+                return Err(self.entry(stored.seq, "it is not what its digest says"));
+            }
+            found.push(stored);
+        }
+        Ok(found)
+    }
+
+    fn record<T: DeserializeOwned>(&self, stored: &Stored, log: Log) -> Result<T, ReadError> {
+        parse(&stored.body).ok_or_else(|| self.entry(stored.seq, &format!("it is no entry of {log:?}")))
+    }
+
+    pub(super) fn entry(&self, seq: u64, problem: &str) -> ReadError {
+        damaged(&self.key(), &format!("entry {seq}"), problem)
+    }
+}
+
+pub(super) fn list(connection: &Connection, after: Option<&RunKey>, limit: usize) -> Result<Vec<Head>, ReadError> {
+    let sql = "SELECT tenant_id, namespace_id, run_id FROM runs \
+               WHERE (tenant_id, namespace_id, run_id) > (?1, ?2, ?3) \
+               ORDER BY tenant_id, namespace_id, run_id LIMIT ?4";
+    let (tenant, namespace, run_id) = match after {
+        Some(key) => (integer(key.tenant_id.get())?, integer(key.namespace_id.get())?, key.run_id.as_str()),
+        None => (0, 0, ""),
+    };
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![tenant, namespace, run_id, integer(limit as u64)?])?;
+    let mut heads = Vec::new();
+    while let Some(row) = rows.next()? {
+        let key = key_of(row)?;
+        let Some(found) = find(connection, &key)? else { continue };
+        heads.push(found.head);
+    }
+    Ok(heads)
+}
+
+/// The key in the first three columns.
+pub(super) fn key_of(row: &rusqlite::Row<'_>) -> Result<RunKey, ReadError> {
+    let run_id: String = row.get(2)?;
+    let ids = (row.get::<_, i64>(0)?, row.get::<_, i64>(1)?);
+    let id = |value: i64| u64::try_from(value).ok();
+    let tenant_id = id(ids.0).and_then(runpack_core::model::TenantId::new);
+    let namespace_id = id(ids.1).and_then(NamespaceId::new);
+    match (tenant_id, namespace_id) {
+        (Some(tenant_id), Some(namespace_id)) => Ok(RunKey { tenant_id, namespace_id, run_id: run_id.into() }),
+        _ => {
+            let (place, problem) = (format!("run {run_id}"), "its tenant or namespace cannot be".to_owned());
+            Err(Damage { place, problem }.into())
+        }
+    }
+}
+
+pub(super) fn scenario_hash(
+    connection: &Connection,
+    namespace: NamespaceId,
+    id: &ScenarioId,
+) -> Result<Option<Digest>, ReadError> {
+    let sql = "SELECT spec_hash FROM scenarios WHERE namespace_id = ?1 AND scenario_id = ?2 AND retired = 0";
+    let mut statement = connection.prepare_cached(sql)?;
+    let hash = statement.query_row(params![integer(namespace.get())?, id.as_str()], |row| digest_of(row, 0));
+    Ok(hash.optional()?)
+}
+
+pub(super) fn scenario_of(connection: &Connection, digest: &Digest) -> Result<Option<Scenario>, ReadError> {
+    let mut statement = connection.prepare_cached("SELECT spec FROM scenarios WHERE spec_hash = ?1 LIMIT 1")?;
+    let spec: Option<Vec<u8>> = statement.query_row([digest.as_bytes()], |row| row.get(0)).optional()?;
+    let Some(spec) = spec else { return Ok(None) };
+    let damaged = |problem: String| Damage { place: format!("scenario {digest}"), problem };
+    if Digest::of(&spec) != *digest {
+        return Err(damaged("it is not what its digest says".to_owned()).into());
+    }
+    let spec: ScenarioSpec = parse(&spec).ok_or_else(|| damaged("it cannot be read".to_owned()))?;
+    let scenario = Scenario::recorded(spec).map_err(|fault| damaged(fault.to_string()))?;
+    Ok(Some(scenario))
+}
+
+pub(super) fn scenarios(connection: &Connection) -> Result<Vec<StoredScenario>, ReadError> {
+    let sql = "SELECT namespace_id, scenario_id, spec_hash, retired FROM scenarios \
+               ORDER BY namespace_id, scenario_id, retired DESC, n";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([])?;
+    let mut lines = Vec::new();
+    while let Some(row) = rows.next()? {
+        let namespace = u64::try_from(row.get::<_, i64>(0)?).ok().and_then(NamespaceId::new);
+        let scenario_id: String = row.get(1)?;
+        let Some(namespace_id) = namespace else {
+            let (place, problem) = (format!("scenario {scenario_id}"), "its namespace cannot be".to_owned());
+            return Err(Damage { place, problem }.into());
+        };
+        let spec_hash = digest_of(row, 2)?;
+        let retired = row.get::<_, i64>(3)? == 1;
+        lines.push(StoredScenario { namespace_id, scenario_id: scenario_id.into(), spec_hash, retired });
+    }
+    Ok(lines)
+}
+
+/// What we wrote reads back, or it is not what we wrote.
+pub(super) fn parse<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
+    serde_json::from_slice(text).ok()
+}
+
+pub(super) fn damaged(key: &RunKey, part: &str, problem: &str) -> ReadError {
+    let place = format!("{part} of run {} (tenant {}, namespace {})", key.run_id, key.tenant_id, key.namespace_id);
+    Damage { place, problem: problem.to_owned() }.into()
+}
+
+impl From<StoreFault> for ReadError {
+    fn from(fault: StoreFault) -> Self {
+        Self::Unreadable(fault)
+    }
+}

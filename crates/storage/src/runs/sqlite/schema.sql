@@ -1,0 +1,89 @@
+-- A run is a chain: every entry has the digest of its body and of the entry
+-- before, and the first that of the run's origin. Nothing is changed once it is
+-- written; a run goes as a whole, and leaves a tombstone. The triggers guard
+-- against our own mistakes, the digests against everybody else's.
+
+CREATE TABLE store (
+    one     INTEGER PRIMARY KEY CHECK (one = 1),
+    pruning INTEGER NOT NULL CHECK (pruning IN (0, 1)),
+    probes  INTEGER NOT NULL
+) STRICT;
+INSERT INTO store VALUES (1, 0, 0);
+
+-- What a run was begun with, as canonical JSON.
+CREATE TABLE runs (
+    run          INTEGER PRIMARY KEY,
+    tenant_id    INTEGER NOT NULL,
+    namespace_id INTEGER NOT NULL,
+    run_id       TEXT NOT NULL,
+    origin       BLOB NOT NULL,
+    UNIQUE (tenant_id, namespace_id, run_id)
+) STRICT;
+
+-- `seq` counts the entries of a run from 1, whatever log they are in. `subject`
+-- is the trigger a decision is on, or the id of a submission: neither comes
+-- twice in a run.
+CREATE TABLE entries (
+    entry    INTEGER PRIMARY KEY,
+    run      INTEGER NOT NULL,
+    seq      INTEGER NOT NULL,
+    log      INTEGER NOT NULL CHECK (log BETWEEN 1 AND 6),
+    subject  TEXT,
+    body     BLOB NOT NULL,
+    previous BLOB NOT NULL CHECK (length(previous) = 32),
+    digest   BLOB NOT NULL CHECK (length(digest) = 32)
+) STRICT;
+CREATE UNIQUE INDEX entries_by_log ON entries (run, log, seq);
+CREATE UNIQUE INDEX entries_by_subject ON entries (run, log, subject) WHERE subject IS NOT NULL;
+
+-- Where a run stood after entry `seq`; the newest is the run's head.
+CREATE TABLE heads (
+    run    INTEGER NOT NULL,
+    seq    INTEGER NOT NULL,
+    body   BLOB NOT NULL,
+    digest BLOB NOT NULL CHECK (length(digest) = 32),
+    PRIMARY KEY (run, seq)
+) STRICT, WITHOUT ROWID;
+
+-- Runs that were pruned, in a chain of their own.
+CREATE TABLE tombstones (
+    n            INTEGER PRIMARY KEY,
+    tenant_id    INTEGER NOT NULL,
+    namespace_id INTEGER NOT NULL,
+    run_id       TEXT NOT NULL,
+    body         BLOB NOT NULL,
+    previous     BLOB NOT NULL CHECK (length(previous) = 32),
+    digest       BLOB NOT NULL CHECK (length(digest) = 32),
+    UNIQUE (tenant_id, namespace_id, run_id)
+) STRICT;
+
+CREATE TABLE scenarios (
+    n            INTEGER PRIMARY KEY,
+    namespace_id INTEGER NOT NULL,
+    scenario_id  TEXT NOT NULL,
+    spec_hash    BLOB NOT NULL CHECK (length(spec_hash) = 32),
+    spec         BLOB NOT NULL,
+    retired      INTEGER NOT NULL CHECK (retired IN (0, 1))
+) STRICT;
+CREATE UNIQUE INDEX scenarios_in_use ON scenarios (namespace_id, scenario_id) WHERE retired = 0;
+CREATE INDEX scenarios_by_hash ON scenarios (spec_hash);
+
+CREATE TRIGGER runs_stay BEFORE UPDATE ON runs BEGIN SELECT RAISE(ABORT, 'runs are append-only'); END;
+CREATE TRIGGER runs_kept BEFORE DELETE ON runs WHEN (SELECT pruning FROM store) = 0
+BEGIN SELECT RAISE(ABORT, 'runs are append-only'); END;
+CREATE TRIGGER entries_stay BEFORE UPDATE ON entries BEGIN SELECT RAISE(ABORT, 'entries are append-only'); END;
+CREATE TRIGGER entries_kept BEFORE DELETE ON entries WHEN (SELECT pruning FROM store) = 0
+BEGIN SELECT RAISE(ABORT, 'entries are append-only'); END;
+CREATE TRIGGER heads_stay BEFORE UPDATE ON heads BEGIN SELECT RAISE(ABORT, 'heads are append-only'); END;
+CREATE TRIGGER heads_kept BEFORE DELETE ON heads WHEN (SELECT pruning FROM store) = 0
+BEGIN SELECT RAISE(ABORT, 'heads are append-only'); END;
+CREATE TRIGGER tombstones_stay BEFORE UPDATE ON tombstones
+BEGIN SELECT RAISE(ABORT, 'tombstones are append-only'); END;
+CREATE TRIGGER tombstones_kept BEFORE DELETE ON tombstones
+BEGIN SELECT RAISE(ABORT, 'tombstones are append-only'); END;
+CREATE TRIGGER scenarios_stay BEFORE UPDATE ON scenarios
+WHEN OLD.retired = 1 OR NEW.retired = 0 OR OLD.spec <> NEW.spec OR OLD.spec_hash <> NEW.spec_hash
+    OR OLD.n <> NEW.n OR OLD.namespace_id <> NEW.namespace_id OR OLD.scenario_id <> NEW.scenario_id
+BEGIN SELECT RAISE(ABORT, 'scenarios do not change'); END;
+CREATE TRIGGER scenarios_kept BEFORE DELETE ON scenarios
+BEGIN SELECT RAISE(ABORT, 'scenarios do not change'); END;

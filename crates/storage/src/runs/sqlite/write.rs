@@ -1,0 +1,408 @@
+//! One thread writes. What waits is written in one transaction and waits for
+//! the disk once; nobody is told before that.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use runpack_core::canon::{Digest, to_vec};
+use runpack_core::model::RunStatus;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::rows::{Origin, Row, Standing, Tombstone, link, number};
+use super::{Broken, digest_of, integer, say, whole};
+use crate::runs::{Damage, Prune, Pruned, RunKey, StoreFault, WriteError};
+
+/// Writes taken into one transaction.
+const GROUP_MAX: usize = 256;
+
+/// Bytes of bodies taken into one transaction, roughly.
+const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Runs whose end is remembered.
+const TAILS_MAX: usize = 10_000;
+
+pub(super) struct Job {
+    pub(super) work: Work,
+    pub(super) reply: SyncSender<Result<Pruned, WriteError>>,
+}
+
+pub(super) enum Work {
+    Create {
+        key: RunKey,
+        origin: Vec<u8>,
+        standing: Standing,
+        rows: Vec<Row>,
+    },
+    Append {
+        key: RunKey,
+        expected: u64,
+        standing: Standing,
+        rows: Vec<Row>,
+    },
+    Prune(Prune),
+    Define {
+        namespace: i64,
+        id: String,
+        hash: Digest,
+        spec: Vec<u8>,
+    },
+    Retire {
+        namespace: i64,
+        id: String,
+    },
+    /// Writes something, to see whether it can.
+    Probe,
+}
+
+impl Work {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Create { rows, .. } | Self::Append { rows, .. } => rows.iter().map(|row| row.body.len()).sum(),
+            _ => 0,
+        }
+    }
+}
+
+/// Where a run ends.
+#[derive(Debug, Clone)]
+struct Tail {
+    run: i64,
+    seq: u64,
+    last: Digest,
+}
+
+pub(super) struct Writer {
+    connection: Connection,
+    max_versions: Option<u64>,
+    broken: Arc<Mutex<Option<Broken>>>,
+    /// Valid as long as nobody else writes.
+    tails: BTreeMap<RunKey, Tail>,
+    data_version: i64,
+}
+
+/// Why a transaction is given up.
+enum Stop {
+    /// The one that asked is told, and nothing was written for it.
+    Told(WriteError),
+    /// The medium failed: nothing of the group is written.
+    Failed(rusqlite::Error),
+}
+
+/// Why a group was not written.
+enum Undone {
+    /// Some of it breaks a rule of the schema.
+    Rule(StoreFault),
+    /// It is everybody's error.
+    Medium(WriteError),
+}
+
+impl From<rusqlite::Error> for Stop {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Writer {
+    pub(super) fn new(connection: Connection, max_versions: Option<u64>, broken: Arc<Mutex<Option<Broken>>>) -> Self {
+        Self { connection, max_versions, broken, tails: BTreeMap::new(), data_version: -1 }
+    }
+
+    /// Works until nobody can send any more.
+    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+        while let Ok(first) = jobs.recv() {
+            let mut bytes = first.work.bytes();
+            let mut group = vec![first];
+            while group.len() < GROUP_MAX && bytes < GROUP_BYTES_MAX {
+                let Ok(job) = jobs.try_recv() else { break };
+                bytes += job.work.bytes();
+                group.push(job);
+            }
+            self.write(group);
+        }
+    }
+
+    fn write(&mut self, group: Vec<Job>) {
+        if let Some(Broken { fault, for_good: true }) = self.broken() {
+            answer_all(group, &WriteError::Refused(fault));
+            return;
+        }
+        match self.transact(&group) {
+            Ok(answers) => {
+                self.set_broken(None);
+                for (job, answer) in group.into_iter().zip(answers) {
+                    // Whoever asked may be gone; what was written stays.
+                    let _ = job.reply.send(answer);
+                }
+            }
+            // One that breaks a rule of the schema must not take the others down.
+            Err(Undone::Rule(_)) if group.len() > 1 => group.into_iter().for_each(|job| self.write(vec![job])),
+            Err(Undone::Rule(fault)) => answer_all(group, &WriteError::Refused(fault)),
+            Err(Undone::Medium(error)) => answer_all(group, &error),
+        }
+    }
+
+    /// Writes a group; an error is everybody's.
+    fn transact(&mut self, group: &[Job]) -> Result<Vec<Result<Pruned, WriteError>>, Undone> {
+        let outcome = self.begin().and_then(|()| {
+            let mut answers = Vec::with_capacity(group.len());
+            for job in group {
+                match self.apply(&job.work) {
+                    Ok(pruned) => answers.push(Ok(pruned)),
+                    Err(Stop::Told(error)) => answers.push(Err(error)),
+                    Err(Stop::Failed(error)) => return Err(error),
+                }
+            }
+            Ok(answers)
+        });
+        let answers = match outcome {
+            Ok(answers) => answers,
+            Err(error) => {
+                self.tails.clear();
+                let fault = say(&error);
+                // If even that fails, the next group finds a transaction open
+                // and fails in turn: nothing is taken by mistake.
+                let _ = self.connection.execute_batch("ROLLBACK");
+                if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) {
+                    return Err(Undone::Rule(fault));
+                }
+                self.set_broken(Some(Broken { fault: fault.clone(), for_good: false }));
+                return Err(Undone::Medium(WriteError::Refused(fault)));
+            }
+        };
+        if answers.iter().all(Result::is_err) {
+            // Nothing to make durable.
+            return match self.connection.execute_batch("ROLLBACK") {
+                Ok(()) => Ok(answers),
+                Err(error) => Err(Undone::Medium(WriteError::Refused(say(&error)))),
+            };
+        }
+        match self.connection.execute_batch("COMMIT") {
+            Ok(()) => Ok(answers),
+            Err(error) => {
+                self.tails.clear();
+                let fault = say(&error);
+                let _ = self.connection.execute_batch("ROLLBACK");
+                let told =
+                    format!("{}, when a transaction was committed\nhint: see to the disk, then restart", fault.0);
+                self.set_broken(Some(Broken { fault: StoreFault(told), for_good: true }));
+                Err(Undone::Medium(WriteError::Unknown(fault)))
+            }
+        }
+    }
+
+    fn begin(&mut self) -> rusqlite::Result<()> {
+        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        let version = self.connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
+        if version != self.data_version || self.tails.len() > TAILS_MAX {
+            self.data_version = version;
+            self.tails.clear();
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, work: &Work) -> Result<Pruned, Stop> {
+        match work {
+            Work::Create { key, origin, standing, rows } => self.create(key, origin, standing, rows),
+            Work::Append { key, expected, standing, rows } => self.append(key, *expected, standing, rows),
+            Work::Prune(Prune::Heads { keep }) => self.prune_heads(*keep),
+            Work::Prune(Prune::Run(key)) => self.prune_run(key),
+            Work::Define { namespace, id, hash, spec } => {
+                let sql = "INSERT INTO scenarios (namespace_id, scenario_id, spec_hash, spec, retired) \
+                           VALUES (?1, ?2, ?3, ?4, 0) ON CONFLICT DO NOTHING";
+                let mut insert = self.connection.prepare_cached(sql)?;
+                let entries = insert.execute(params![namespace, id, hash.as_bytes(), spec])? as u64;
+                Ok(Pruned { heads: 0, entries })
+            }
+            Work::Retire { namespace, id } => {
+                let sql =
+                    "UPDATE scenarios SET retired = 1 WHERE namespace_id = ?1 AND scenario_id = ?2 AND retired = 0";
+                let entries = self.connection.prepare_cached(sql)?.execute(params![namespace, id])? as u64;
+                Ok(Pruned { heads: 0, entries })
+            }
+            Work::Probe => {
+                self.connection.prepare_cached("UPDATE store SET probes = probes + 1")?.execute([])?;
+                Ok(Pruned::default())
+            }
+        }
+    }
+
+    fn create(&mut self, key: &RunKey, origin: &[u8], standing: &Standing, rows: &[Row]) -> Result<Pruned, Stop> {
+        let (tenant, namespace) = (integer(key.tenant_id.get())?, integer(key.namespace_id.get())?);
+        let run_id = key.run_id.as_str();
+        let sql = "SELECT 1 FROM tombstones WHERE tenant_id = ?1 AND namespace_id = ?2 AND run_id = ?3";
+        let mut buried = self.connection.prepare_cached(sql)?;
+        if self.tails.contains_key(key) || buried.exists(params![tenant, namespace, run_id])? {
+            return Err(Stop::Told(WriteError::Exists(key.run_id.clone())));
+        }
+        drop(buried);
+        let sql = "INSERT INTO runs (tenant_id, namespace_id, run_id, origin) VALUES (?1, ?2, ?3, ?4) \
+                   ON CONFLICT DO NOTHING";
+        let new = self.connection.prepare_cached(sql)?.execute(params![tenant, namespace, run_id, origin])?;
+        if new == 0 {
+            return Err(Stop::Told(WriteError::Exists(key.run_id.clone())));
+        }
+        let tail = Tail { run: self.connection.last_insert_rowid(), seq: 0, last: Digest::of(origin) };
+        self.extend(key, &tail, standing, rows)
+    }
+
+    fn append(&mut self, key: &RunKey, expected: u64, standing: &Standing, rows: &[Row]) -> Result<Pruned, Stop> {
+        let tail = match self.tails.get(key) {
+            Some(tail) => tail.clone(),
+            None => self.tail(key)?,
+        };
+        if tail.seq != expected {
+            let found = tail.seq;
+            self.tails.insert(key.clone(), tail);
+            return Err(Stop::Told(WriteError::Conflict { expected, found }));
+        }
+        self.extend(key, &tail, standing, rows)
+    }
+
+    /// Where a run ends, read from its head.
+    fn tail(&self, key: &RunKey) -> Result<Tail, Stop> {
+        let (tenant, namespace) = (integer(key.tenant_id.get())?, integer(key.namespace_id.get())?);
+        let sql = "SELECT r.run, h.seq, h.body, h.digest FROM runs r JOIN heads h ON h.run = r.run \
+                   WHERE r.tenant_id = ?1 AND r.namespace_id = ?2 AND r.run_id = ?3 ORDER BY h.seq DESC LIMIT 1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let row = statement.query_row(params![tenant, namespace, key.run_id.as_str()], |row| {
+            Ok((row.get(0)?, row.get::<_, i64>(1)?, row.get::<_, Vec<u8>>(2)?, digest_of(row, 3)?))
+        });
+        let Some((run, seq, body, digest)) = row.optional()? else {
+            return Err(Stop::Told(WriteError::NotFound(key.run_id.clone())));
+        };
+        let standing = if Digest::of(&body) == digest { serde_json::from_slice::<Standing>(&body).ok() } else { None };
+        let standing = standing.filter(|standing| Ok(standing.counts.iter().sum()) == whole(seq));
+        match standing {
+            Some(standing) => Ok(Tail { run, seq: standing.counts.iter().sum(), last: standing.last }),
+            None => {
+                let place = format!("head of run {}", key.run_id);
+                let problem = "it is not what its digest says".to_owned();
+                Err(Stop::Told(WriteError::Damaged(Damage { place, problem })))
+            }
+        }
+    }
+
+    fn extend(&mut self, key: &RunKey, tail: &Tail, standing: &Standing, rows: &[Row]) -> Result<Pruned, Stop> {
+        let Tail { run, mut seq, mut last } = *tail;
+        let sql = "INSERT INTO entries (run, seq, log, subject, body, previous, digest) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let mut insert = self.connection.prepare_cached(sql)?;
+        for row in rows {
+            seq += 1;
+            let digest = link(&last, seq, row.log, &row.body);
+            let (seq, log) = (integer(seq)?, number(row.log));
+            insert.execute(params![run, seq, log, row.subject, row.body, last.as_bytes(), digest.as_bytes()])?;
+            last = digest;
+        }
+        drop(insert);
+        let standing = Standing { last, ..standing.clone() };
+        let body = to_vec(&standing).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+        let sql = "INSERT INTO heads (run, seq, body, digest) VALUES (?1, ?2, ?3, ?4)";
+        let mut insert = self.connection.prepare_cached(sql)?;
+        insert.execute(params![run, integer(seq)?, body, Digest::of(&body).as_bytes()])?;
+        drop(insert);
+        if let Some(keep) = self.max_versions {
+            self.prune_heads_of(run, keep)?;
+        }
+        self.tails.insert(key.clone(), Tail { run, seq, last });
+        Ok(Pruned::default())
+    }
+
+    fn prune_heads(&mut self, keep: u64) -> Result<Pruned, Stop> {
+        let mut statement = self.connection.prepare("SELECT run FROM runs")?;
+        let runs: Vec<i64> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        drop(statement);
+        let mut heads = 0;
+        for run in runs {
+            heads += self.prune_heads_of(run, keep)?;
+        }
+        Ok(Pruned { heads, entries: 0 })
+    }
+
+    fn prune_heads_of(&self, run: i64, keep: u64) -> rusqlite::Result<u64> {
+        let sql = "SELECT seq FROM heads WHERE run = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2";
+        let mut oldest = self.connection.prepare_cached(sql)?;
+        let oldest: Option<i64> = oldest.query_row(params![run, integer(keep.max(1))?], |row| row.get(0)).optional()?;
+        let Some(oldest) = oldest else { return Ok(0) };
+        self.pruning(|connection| {
+            let mut delete = connection.prepare_cached("DELETE FROM heads WHERE run = ?1 AND seq <= ?2")?;
+            Ok(delete.execute(params![run, oldest])? as u64)
+        })
+    }
+
+    fn prune_run(&mut self, key: &RunKey) -> Result<Pruned, Stop> {
+        let tail = self.tail(key)?;
+        let sql = "SELECT r.origin, h.body FROM runs r JOIN heads h ON h.run = r.run WHERE r.run = ?1 AND h.seq = ?2";
+        let (origin, head): (Vec<u8>, Vec<u8>) = self
+            .connection
+            .prepare_cached(sql)?
+            .query_row(params![tail.run, integer(tail.seq)?], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let damaged = |problem: &str| {
+            let place = format!("run {}", key.run_id);
+            Stop::Told(WriteError::Damaged(Damage { place, problem: problem.to_owned() }))
+        };
+        let origin: Origin = serde_json::from_slice(&origin).map_err(|_| damaged("its origin cannot be read"))?;
+        let head: Standing = serde_json::from_slice(&head).map_err(|_| damaged("its head cannot be read"))?;
+        if head.status == RunStatus::Active {
+            return Err(Stop::Told(WriteError::Active(key.run_id.clone())));
+        }
+        let body = to_vec(&Tombstone { head, origin })
+            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+        let sql = "SELECT n, digest FROM tombstones ORDER BY n DESC LIMIT 1";
+        let before = self.connection.query_row(sql, [], |row| Ok((row.get::<_, i64>(0)?, digest_of(row, 1)?)));
+        let (n, previous) = before.optional()?.unwrap_or((0, Digest::of(b"")));
+        let digest = buried(&previous, &body);
+        let sql = "INSERT INTO tombstones (n, tenant_id, namespace_id, run_id, body, previous, digest) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        self.connection.execute(
+            sql,
+            params![
+                n + 1,
+                integer(key.tenant_id.get())?,
+                integer(key.namespace_id.get())?,
+                key.run_id.as_str(),
+                body,
+                previous.as_bytes(),
+                digest.as_bytes()
+            ],
+        )?;
+        self.tails.remove(key);
+        let pruned = self.pruning(|connection| {
+            let entries = connection.execute("DELETE FROM entries WHERE run = ?1", [tail.run])? as u64;
+            let heads = connection.execute("DELETE FROM heads WHERE run = ?1", [tail.run])? as u64;
+            connection.execute("DELETE FROM runs WHERE run = ?1", [tail.run])?;
+            Ok(Pruned { heads, entries })
+        })?;
+        Ok(pruned)
+    }
+
+    /// Does what the triggers refuse otherwise.
+    fn pruning<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+        self.connection.prepare_cached("UPDATE store SET pruning = 1")?.execute([])?;
+        let done = work(&self.connection)?;
+        self.connection.prepare_cached("UPDATE store SET pruning = 0")?.execute([])?;
+        Ok(done)
+    }
+
+    fn broken(&self) -> Option<Broken> {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_broken(&self, broken: Option<Broken>) {
+        *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = broken;
+    }
+}
+
+/// The digest of a tombstone: of the digest before it, and its body.
+pub(super) fn buried(previous: &Digest, body: &[u8]) -> Digest {
+    let mut text = previous.as_bytes().to_vec();
+    text.extend_from_slice(body);
+    Digest::of(&text)
+}
+
+fn answer_all(group: Vec<Job>, error: &WriteError) {
+    for job in group {
+        let _ = job.reply.send(Err(error.clone()));
+    }
+}

@@ -1,0 +1,424 @@
+//! What every run store must hold. An implementation calls [`holds`] and
+//! [`scenarios_hold`] in its tests; they panic where it is wrong.
+
+#![allow(clippy::unwrap_used, reason = "a failure is the answer")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use runpack_core::canon::to_vec;
+use runpack_core::engine::{self, Entry, Head, Policy, Scenario, Settings, SubmitOutcome};
+use runpack_core::model::{
+    NamespaceId, PacketPayload, RunConfig, RunState, RunStatus, SubmitRequest, Timestamp, ToolMethod, TriggerEvent,
+    TriggerKind,
+};
+use runpack_core::pack::layout::Log;
+use runpack_core::pack::{PackSink, RunLogs};
+use serde::Serialize;
+use serde_json::json;
+
+use super::{Defined, Page, Prune, RunKey, RunStore, ScenarioStore, StoredRun, Which, WriteError};
+
+/// A run that is decided as it goes: what a store is asked to keep.
+pub struct Story {
+    scenario: Arc<Scenario>,
+    /// What the store must answer.
+    pub state: RunState,
+    head: Head,
+}
+
+/// A scenario with a gate that holds until `until`, and a packet behind it.
+pub fn scenario(id: &str, until: u64) -> Arc<Scenario> {
+    let gate = |id: &str| json!([{ "gate_id": id, "requirement": { "Condition": "late" } }]);
+    let packet = |id: &str| {
+        json!({
+            "packet_id": id, "schema_id": "s", "content_type": "application/json", "visibility_labels": ["all"],
+            "policy_tags": [], "expiry": null, "payload": { "kind": "json", "value": { "note": id } },
+        })
+    };
+    let stage = |id: &str, gates: serde_json::Value, packets: serde_json::Value, next: &str| {
+        json!({
+            "stage_id": id, "entry_packets": packets, "gates": gates, "advance_to": { "kind": next },
+            "timeout": null, "on_timeout": "fail",
+        })
+    };
+    let spec = json!({
+        "scenario_id": id, "namespace_id": 1, "spec_version": "1", "default_tenant_id": 1,
+        "stages": [
+            stage("first", gate("open"), json!([packet("begin")]), "linear"),
+            stage("second", gate("shut"), json!([packet("one"), packet("two")]), "terminal"),
+        ],
+        "conditions": [{
+            "condition_id": "late", "comparator": "equals", "expected": true, "policy_tags": [],
+            "query": { "provider_id": "time", "check_id": "after", "params": { "timestamp": until } },
+        }],
+        "policies": [], "schemas": [],
+    });
+    Arc::new(Scenario::new(serde_json::from_value(spec).unwrap()).unwrap())
+}
+
+impl Story {
+    /// Begins a run with packets. Not stored yet.
+    pub fn begin(scenario: &Arc<Scenario>, run: &str, namespace: u64) -> (Self, Vec<Entry>) {
+        let config = RunConfig {
+            tenant_id: runpack_core::model::TenantId::new(1).unwrap(),
+            namespace_id: NamespaceId::new(1).unwrap(),
+            run_id: run.into(),
+            scenario_id: scenario.spec().scenario_id.clone(),
+            dispatch_targets: Vec::new(),
+            policy_tags: Vec::new(),
+        };
+        let opening = engine::start(scenario, &config, Timestamp::Logical(1), true, &Policy::PermitAll).unwrap();
+        let mut head = opening.head;
+        // The engine ties runs to the namespace of their scenario; a store must
+        // tell them apart all the same.
+        head.namespace_id = NamespaceId::new(namespace).unwrap();
+        let state = head.empty_state();
+        let mut story = Self { scenario: scenario.clone(), state, head };
+        story.log(&opening.entries);
+        (story, opening.entries)
+    }
+
+    /// The run's key.
+    pub fn key(&self) -> RunKey {
+        RunKey::of(&self.head)
+    }
+
+    /// The run's head.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// Decides a trigger at `time`; what is to be appended.
+    pub fn decide(&mut self, trigger: &str, time: u64) -> Vec<Entry> {
+        let event = TriggerEvent {
+            trigger_id: trigger.into(),
+            tenant_id: self.head.tenant_id,
+            namespace_id: self.head.namespace_id,
+            run_id: self.head.run_id.clone(),
+            kind: TriggerKind::ExternalEvent,
+            time: Timestamp::Logical(time),
+            source_id: "somebody".into(),
+            payload: None,
+            correlation_id: None,
+        };
+        let spec = self.scenario.spec();
+        let until = spec.conditions[0].query.params.as_ref().and_then(|params| params["timestamp"].as_u64());
+        let late = Some(time) > until;
+        let evidence = serde_json::from_value(json!({
+            "value": { "kind": "json", "value": late }, "lane": "verified", "error": null, "evidence_hash": null,
+            "evidence_ref": null, "evidence_anchor": null, "signature": null, "content_type": null,
+        }));
+        let evidence = engine::Evidence::recorded(evidence.unwrap());
+        let evidence = BTreeMap::from([(spec.conditions[0].condition_id.clone(), evidence)]);
+        let settings = Settings::default();
+        let step = engine::decide(&self.scenario, &settings, &self.head, &event, &evidence, &Policy::PermitAll);
+        let (head, mut entries) = step.unwrap().into_entries();
+        self.head = head;
+        self.call(&mut entries, &event);
+        self.log(&entries);
+        entries
+    }
+
+    /// Hands something in; what is to be appended.
+    pub fn submit(&mut self, id: &str, value: serde_json::Value) -> Vec<Entry> {
+        let request = SubmitRequest {
+            run_id: self.head.run_id.clone(),
+            tenant_id: self.head.tenant_id,
+            namespace_id: self.head.namespace_id,
+            submission_id: id.into(),
+            payload: PacketPayload::Json(value),
+            content_type: "application/json".to_owned(),
+            submitted_at: Timestamp::Logical(3),
+            correlation_id: None,
+        };
+        let SubmitOutcome::New(record) = engine::submit(&mut self.head, &request, None).unwrap() else {
+            panic!("a new submission is new")
+        };
+        let mut entries = vec![Entry::Submission(record)];
+        self.call(&mut entries, &request);
+        self.log(&entries);
+        entries
+    }
+
+    fn call(&mut self, entries: &mut Vec<Entry>, request: &impl Serialize) {
+        let time = Timestamp::Logical(3);
+        let call = engine::record_call(&mut self.head, ToolMethod::Trigger, request, Ok(&"answer"), time, None);
+        entries.push(Entry::ToolCall(call.unwrap()));
+    }
+
+    fn log(&mut self, entries: &[Entry]) {
+        for entry in entries.iter().cloned() {
+            match entry {
+                Entry::Trigger(record) => self.state.triggers.push(record),
+                Entry::GateEval(record) => self.state.gate_evals.push(record),
+                Entry::Decision(record) => self.state.decisions.push(record),
+                Entry::Packet(record) => self.state.packets.push(record),
+                Entry::Submission(record) => self.state.submissions.push(record),
+                Entry::ToolCall(record) => self.state.tool_calls.push(record),
+            }
+        }
+        self.state.current_stage_id = self.head.current_stage_id.clone();
+        self.state.stage_entered_at = self.head.stage_entered_at;
+        self.state.status = self.head.status;
+    }
+}
+
+/// Every rule for runs. `fresh` makes a store and hands it over, once a rule.
+///
+/// # Panics
+/// Where a rule is broken.
+pub fn holds(fresh: impl Fn(&dyn Fn(&dyn RunStore))) {
+    fresh(&a_run_is_kept_as_it_was_logged);
+    fresh(&an_append_on_another_state_writes_nothing);
+    fresh(&what_is_not_there_is_not_found);
+    fresh(&runs_of_other_namespaces_are_other_runs);
+    fresh(&runs_are_listed_in_order_of_their_keys);
+    fresh(&a_run_that_is_read_does_not_grow);
+    fresh(&of_two_writers_one_wins);
+    fresh(&only_closed_runs_are_pruned);
+    fresh(&heads_are_pruned_and_entries_stay);
+}
+
+/// A run of some length, kept in `store`.
+fn told(store: &dyn RunStore, run: &str, namespace: u64) -> Story {
+    let (mut story, entries) = Story::begin(&scenario("kept", 10), run, namespace);
+    store.create(story.head(), &entries).unwrap();
+    for (trigger, time) in [("a", 5), ("b", 6), ("c", 11)] {
+        let expected = story.head.counts.total();
+        let entries = story.decide(trigger, time);
+        store.append(expected, story.head(), &entries).unwrap();
+        let expected = story.head.counts.total();
+        let entries = story.submit(&format!("with {trigger}"), json!({ "n": time }));
+        store.append(expected, story.head(), &entries).unwrap();
+    }
+    story
+}
+
+fn logs(store: &dyn RunStore, key: &RunKey) -> Vec<Vec<u8>> {
+    let run = StoredRun::open(store, key).unwrap().unwrap();
+    written(&run)
+}
+
+/// The logs as a pack has them.
+fn written(run: &dyn RunLogs) -> Vec<Vec<u8>> {
+    #[derive(Default)]
+    struct Sink(Vec<Vec<u8>>);
+    impl PackSink for Sink {
+        fn put(
+            &mut self,
+            _path: &str,
+            content: &mut dyn FnMut(&mut dyn std::io::Write) -> std::io::Result<()>,
+        ) -> std::io::Result<()> {
+            self.0.push(Vec::new());
+            let Some(bytes) = self.0.last_mut() else { return Ok(()) };
+            content(bytes)
+        }
+    }
+    let mut sink = Sink::default();
+    let options = runpack_core::pack::BuildOptions::at(Timestamp::Logical(99));
+    let _draft = runpack_core::pack::build(&mut sink, &scenario("kept", 10), run, &options).unwrap();
+    sink.0
+}
+
+fn a_run_is_kept_as_it_was_logged(store: &dyn RunStore) {
+    let story = told(store, "run", 1);
+    let (key, state) = (story.key(), &story.state);
+    assert_eq!(store.head(&key).unwrap().as_ref(), Some(story.head()), "the head is the one appended last");
+    assert_eq!(store.check(&key).unwrap(), *story.head(), "and comes out of the entries");
+    assert_eq!(logs(store, &key), written(state), "the logs are those that were appended");
+    let newest = store.decided(&key, Which::Newest).unwrap().unwrap();
+    assert_eq!(Some(&newest.decision), state.decisions.last());
+    for decision in &state.decisions {
+        let decided = store.decided(&key, Which::On(&decision.trigger_id)).unwrap().unwrap();
+        let evals: Vec<_> = state.gate_evals.iter().filter(|eval| eval.trigger_id == decision.trigger_id).collect();
+        let packets: Vec<_> =
+            state.packets.iter().filter(|packet| packet.decision_id == decision.decision_id).collect();
+        assert_eq!(decided.decision, *decision);
+        assert_eq!(decided.gate_evals.iter().collect::<Vec<_>>(), evals, "of {}", decision.trigger_id);
+        assert_eq!(decided.packets.iter().collect::<Vec<_>>(), packets, "of {}", decision.trigger_id);
+    }
+    let ids: Vec<_> = state.packets.iter().map(|packet| packet.envelope.packet_id.clone()).collect();
+    assert_eq!(store.packet_ids(&key).unwrap(), ids);
+    for submission in &state.submissions {
+        assert_eq!(store.submission(&key, &submission.submission_id).unwrap().as_ref(), Some(submission));
+    }
+    for limit in [1, 2, 1_000, usize::MAX] {
+        let (mut found, mut after) = (Vec::new(), 0);
+        loop {
+            let Page { entries, end } = store.page(&key, Log::Triggers, after, limit).unwrap();
+            assert!(entries.len() <= limit, "a page has no more entries than were asked for");
+            if entries.is_empty() {
+                break;
+            }
+            found.extend(entries);
+            after = end;
+        }
+        let all: Vec<_> = state.triggers.iter().map(|record| to_vec(record).unwrap()).collect();
+        assert_eq!(found, all, "in pages of {limit}");
+    }
+    store.ready().unwrap();
+}
+
+fn an_append_on_another_state_writes_nothing(store: &dyn RunStore) {
+    let mut story = told(store, "run", 1);
+    let (key, head, total) = (story.key(), story.head().clone(), story.head.counts.total());
+    let before = logs(store, &key);
+    let entries = story.submit("late", json!(1));
+    let again = store.create(story.head(), &entries);
+    assert_eq!(again, Err(WriteError::Exists(key.run_id.clone())), "a run begins once");
+    for expected in [total - 1, 0] {
+        let mut other = story.head().clone();
+        other.counts.triggers = expected + entries.len() as u64;
+        (other.counts.gate_evals, other.counts.decisions, other.counts.packets) = (0, 0, 0);
+        (other.counts.submissions, other.counts.tool_calls) = (0, 0);
+        let outcome = store.append(expected, &other, &entries);
+        assert_eq!(outcome, Err(WriteError::Conflict { expected, found: total }));
+    }
+    assert_eq!(store.head(&key).unwrap(), Some(head));
+    assert_eq!(logs(store, &key), before);
+    store.append(total, story.head(), &entries).unwrap();
+}
+
+fn what_is_not_there_is_not_found(store: &dyn RunStore) {
+    let story = told(store, "run", 1);
+    let (mut stranger, entries) = Story::begin(&scenario("kept", 10), "stranger", 1);
+    let missing = stranger.key();
+    assert_eq!(store.head(&missing).unwrap(), None);
+    assert_eq!(store.decided(&missing, Which::Newest).unwrap(), None);
+    assert_eq!(store.packet_ids(&missing).unwrap(), Vec::new());
+    assert_eq!(store.submission(&missing, &"s".into()).unwrap(), None);
+    assert_eq!(store.page(&missing, Log::Triggers, 0, 10).unwrap().entries, Vec::<Vec<u8>>::new());
+    assert!(StoredRun::open(store, &missing).unwrap().is_none());
+    let total = stranger.head.counts.total();
+    let late = stranger.submit("s", json!(1));
+    let outcome = store.append(total, stranger.head(), &late);
+    assert_eq!(outcome, Err(WriteError::NotFound(missing.run_id.clone())));
+    assert_eq!(entries.len() as u64, total);
+    assert_eq!(store.decided(&story.key(), Which::On(&"nobody's".into())).unwrap(), None);
+    assert_eq!(store.submission(&story.key(), &"nobody's".into()).unwrap(), None);
+}
+
+fn runs_of_other_namespaces_are_other_runs(store: &dyn RunStore) {
+    let (one, two) = (told(store, "run", 1), told(store, "run", 2));
+    assert_eq!(store.head(&one.key()).unwrap().as_ref(), Some(one.head()));
+    assert_eq!(store.head(&two.key()).unwrap().as_ref(), Some(two.head()));
+}
+
+fn runs_are_listed_in_order_of_their_keys(store: &dyn RunStore) {
+    let runs = [("z", 1), ("a", 2), ("b", 1), ("ü", 1), ("B", 1)];
+    let mut heads: Vec<_> = runs.map(|(run, namespace)| told(store, run, namespace).head).into();
+    heads.sort_by_key(RunKey::of);
+    assert_eq!(store.list(None, 100).unwrap(), heads);
+    for limit in [1, 2] {
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.list(after.as_ref(), limit).unwrap();
+            let Some(last) = page.last() else { break };
+            after = Some(RunKey::of(last));
+            found.extend(page);
+        }
+        assert_eq!(found, heads, "{limit} at a time");
+    }
+}
+
+fn a_run_that_is_read_does_not_grow(store: &dyn RunStore) {
+    let mut story = told(store, "run", 1);
+    let before = written(&story.state);
+    let run = StoredRun::open(store, &story.key()).unwrap().unwrap();
+    let expected = story.head.counts.total();
+    let entries = story.submit("meanwhile", json!(1));
+    store.append(expected, story.head(), &entries).unwrap();
+    assert_eq!(written(&run), before, "what is appended meanwhile is not in it");
+}
+
+fn of_two_writers_one_wins(store: &dyn RunStore) {
+    const WRITERS: u64 = 4;
+    const EACH: u64 = 25;
+    let (story, entries) = Story::begin(&scenario("kept", 1_000_000), "race", 1);
+    store.create(story.head(), &entries).unwrap();
+    let (key, lost) = (story.key(), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let (key, lost, scenario) = (&key, &lost, &story.scenario);
+            scope.spawn(move || {
+                for turn in 0..EACH {
+                    loop {
+                        let head = store.head(key).unwrap().unwrap();
+                        let expected = head.counts.total();
+                        let mut mine = Story { scenario: scenario.clone(), state: head.empty_state(), head };
+                        let entries = mine.decide(&format!("{writer}-{turn}"), 5);
+                        match store.append(expected, mine.head(), &entries) {
+                            Ok(()) => break,
+                            Err(WriteError::Conflict { .. }) => lost.fetch_add(1, Ordering::Relaxed),
+                            Err(other) => panic!("{other}"),
+                        };
+                    }
+                }
+            });
+        }
+    });
+    let head = store.check(&key).unwrap();
+    assert_eq!(head.counts.triggers, 1 + WRITERS * EACH, "every acknowledged trigger is there, once");
+    for writer in 0..WRITERS {
+        for turn in 0..EACH {
+            let trigger = format!("{writer}-{turn}");
+            let decided = store.decided(&key, Which::On(&trigger.as_str().into())).unwrap();
+            assert!(decided.is_some(), "{trigger} was acknowledged");
+        }
+    }
+}
+
+fn only_closed_runs_are_pruned(store: &dyn RunStore) {
+    let mut story = told(store, "run", 1);
+    let other = told(store, "other", 1);
+    let key = story.key();
+    assert_eq!(store.prune(&Prune::Run(key.clone())), Err(WriteError::Active(key.run_id.clone())));
+    let expected = story.head.counts.total();
+    let entries = story.decide("end", 12);
+    store.append(expected, story.head(), &entries).unwrap();
+    assert_eq!(story.head.status, RunStatus::Completed);
+    let pruned = store.prune(&Prune::Run(key.clone())).unwrap();
+    assert_eq!(pruned.entries, story.head.counts.total());
+    assert_eq!(store.head(&key).unwrap(), None);
+    let (fresh, entries) = Story::begin(&scenario("kept", 10), "run", 1);
+    let again = store.create(fresh.head(), &entries);
+    assert_eq!(again, Err(WriteError::Exists(key.run_id.clone())), "what was pruned is not begun anew");
+    assert_eq!(store.prune(&Prune::Run(key.clone())), Err(WriteError::NotFound(key.run_id)));
+    assert_eq!(store.check(&other.key()).unwrap(), *other.head(), "other runs stay");
+    assert_eq!(store.list(None, 10).unwrap(), vec![other.head().clone()]);
+}
+
+fn heads_are_pruned_and_entries_stay(store: &dyn RunStore) {
+    let story = told(store, "run", 1);
+    let before = logs(store, &story.key());
+    let pruned = store.prune(&Prune::Heads { keep: 2 }).unwrap();
+    assert_eq!(pruned.entries, 0);
+    assert_eq!(store.prune(&Prune::Heads { keep: 2 }).unwrap().heads, 0, "once is enough");
+    assert_eq!(store.check(&story.key()).unwrap(), *story.head());
+    assert_eq!(logs(store, &story.key()), before);
+}
+
+/// Every rule for scenarios, on a fresh store.
+///
+/// # Panics
+/// Where a rule is broken.
+pub fn scenarios_hold(store: &dyn ScenarioStore) {
+    let (first, other) = (scenario("s", 10), scenario("s", 20));
+    let (namespace, id) = (first.spec().namespace_id, first.spec().scenario_id.clone());
+    assert!(store.scenario(namespace, &id).unwrap().is_none());
+    assert_eq!(store.define(&first).unwrap(), Defined::New);
+    assert_eq!(store.define(&first).unwrap(), Defined::Same);
+    assert_eq!(store.define(&other).unwrap(), Defined::Other(first.digest()), "other words under the same id");
+    let found = store.scenario(namespace, &id).unwrap().unwrap();
+    assert_eq!((found.digest(), found.spec()), (first.digest(), first.spec()));
+    assert!(store.scenario(NamespaceId::new(2).unwrap(), &id).unwrap().is_none(), "another namespace");
+    assert!(store.retire(namespace, &id).unwrap());
+    assert!(!store.retire(namespace, &id).unwrap(), "once is enough");
+    assert!(store.scenario(namespace, &id).unwrap().is_none());
+    assert!(store.scenario_of(&first.digest()).unwrap().is_some(), "what runs are bound to stays");
+    assert_eq!(store.define(&other).unwrap(), Defined::New, "the id is free");
+    let lines: Vec<_> = store.scenarios().unwrap().into_iter().map(|line| (line.spec_hash, line.retired)).collect();
+    assert_eq!(lines, vec![(first.digest(), true), (other.digest(), false)]);
+}

@@ -1,0 +1,364 @@
+//! Every run store holds the same rules; what only a file can be asked follows.
+
+#![cfg(feature = "sqlite")]
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use runpack_core::engine::{Entry, Head};
+use runpack_core::model::{PacketId, SubmissionId, SubmissionRecord};
+use runpack_core::pack::layout::Log;
+use runpack_storage::runs::sqlite::{JournalMode, OpenError, SqliteOptions, SqliteRuns, SyncMode};
+use runpack_storage::runs::suite::{self, Story};
+use runpack_storage::runs::{
+    Decided, MemoryRuns, Page, Prune, Pruned, ReadError, RunKey, RunStore, ScenarioStore, StoreFault, StoredRun, Which,
+    WriteError,
+};
+use rusqlite::Connection;
+use serde_json::json;
+
+#[test]
+fn memory_keeps_the_rules() {
+    suite::holds(|rule| rule(&MemoryRuns::default()));
+    suite::scenarios_hold(&MemoryRuns::default());
+}
+
+#[test]
+fn sqlite_keeps_the_rules() {
+    for (journal, sync, max_versions) in [
+        (JournalMode::Wal, SyncMode::Full, None),
+        (JournalMode::Delete, SyncMode::Normal, Some(1)),
+        (JournalMode::Wal, SyncMode::Normal, Some(3)),
+    ] {
+        let options = SqliteOptions { journal, sync, max_versions, ..SqliteOptions::default() };
+        let open = |dir: &Path| SqliteRuns::open(&dir.join("store.db"), &options).unwrap();
+        suite::holds(|rule| {
+            let dir = tempfile::tempdir().unwrap();
+            let store = open(dir.path());
+            rule(&store);
+            assert_eq!(store.verify().unwrap().damage, Vec::new(), "after every rule the store is whole");
+        });
+        let dir = tempfile::tempdir().unwrap();
+        suite::scenarios_hold(&open(dir.path()));
+    }
+}
+
+/// Two stores on one file stand for two processes: each has a writer.
+#[test]
+fn two_processes_keep_the_rules_on_one_file() {
+    suite::holds(|rule| {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || SqliteRuns::open(&dir.path().join("store.db"), &SqliteOptions::default()).unwrap();
+        rule(&Pair(open(), open(), AtomicUsize::new(0)));
+    });
+}
+
+/// Asks one and the other in turn.
+struct Pair(SqliteRuns, SqliteRuns, AtomicUsize);
+
+impl Pair {
+    fn next(&self) -> &SqliteRuns {
+        if self.2.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) { &self.0 } else { &self.1 }
+    }
+}
+
+macro_rules! in_turn {
+    ($($name:ident($($arg:ident: $type:ty),*) -> $answer:ty;)*) => {
+        $(fn $name(&self, $($arg: $type),*) -> $answer { self.next().$name($($arg),*) })*
+    };
+}
+
+impl RunStore for Pair {
+    in_turn! {
+        create(head: &Head, entries: &[Entry]) -> Result<(), WriteError>;
+        append(expected: u64, head: &Head, entries: &[Entry]) -> Result<(), WriteError>;
+        head(key: &RunKey) -> Result<Option<Head>, ReadError>;
+        decided(key: &RunKey, which: Which<'_>) -> Result<Option<Decided>, ReadError>;
+        packet_ids(key: &RunKey) -> Result<Vec<PacketId>, ReadError>;
+        submission(key: &RunKey, id: &SubmissionId) -> Result<Option<SubmissionRecord>, ReadError>;
+        page(key: &RunKey, log: Log, after: u64, limit: usize) -> Result<Page, ReadError>;
+        list(after: Option<&RunKey>, limit: usize) -> Result<Vec<Head>, ReadError>;
+        check(key: &RunKey) -> Result<Head, ReadError>;
+        prune(what: &Prune) -> Result<Pruned, WriteError>;
+        ready() -> Result<(), StoreFault>;
+    }
+}
+
+/// A run of a few triggers in a new store.
+fn stored(dir: &Path, options: &SqliteOptions) -> (SqliteRuns, Story) {
+    let store = SqliteRuns::open(&dir.join("store.db"), options).unwrap();
+    let scenario = suite::scenario("kept", 10);
+    store.define(&scenario).unwrap();
+    let (mut story, entries) = Story::begin(&scenario, "run", 1);
+    store.create(story.head(), &entries).unwrap();
+    for (trigger, time) in [("a", 5), ("b", 11), ("c", 12)] {
+        let expected = story.head().counts.total();
+        let entries = story.decide(trigger, time);
+        store.append(expected, story.head(), &entries).unwrap();
+        let expected = story.head().counts.total();
+        let entries = story.submit(&format!("with {trigger}"), json!({ "time": time }));
+        store.append(expected, story.head(), &entries).unwrap();
+    }
+    (store, story)
+}
+
+fn pages(store: &dyn RunStore, key: &RunKey) -> Vec<Vec<u8>> {
+    let logs = [Log::Triggers, Log::GateEvals, Log::Decisions, Log::Packets, Log::Submissions, Log::ToolCalls];
+    logs.into_iter().flat_map(|log| store.page(key, log, 0, 1_000).unwrap().entries).collect()
+}
+
+#[test]
+fn everything_is_there_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, story) = stored(dir.path(), &SqliteOptions::default());
+    let before = pages(&store, &story.key());
+    drop(store);
+    let store = SqliteRuns::open(&dir.path().join("store.db"), &SqliteOptions::default()).unwrap();
+    assert_eq!(store.check(&story.key()).unwrap(), *story.head());
+    assert_eq!(pages(&store, &story.key()), before);
+    let scenario = suite::scenario("kept", 10);
+    let found = store.scenario(scenario.spec().namespace_id, &scenario.spec().scenario_id).unwrap().unwrap();
+    assert_eq!(found.digest(), scenario.digest());
+}
+
+/// Changes a store behind our back, guards and all.
+fn tamper(path: &Path, sql: &str) -> usize {
+    let connection = Connection::open(path).unwrap();
+    let mut statement = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'trigger'").unwrap();
+    let guards: Vec<String> = statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
+    for guard in guards {
+        connection.execute_batch(&format!("DROP TRIGGER {guard}")).unwrap();
+    }
+    connection.execute(sql, []).unwrap()
+}
+
+#[test]
+fn every_change_of_a_row_is_found() {
+    let edit = |column: &str, byte: usize| {
+        format!("{column} = CAST(substr({column}, 1, {byte}) || '~' || substr({column}, {byte} + 2) AS BLOB)")
+    };
+    let mut lies: Vec<String> = Vec::new();
+    for seq in [1, 2, 3, 7, 12] {
+        lies.push(format!("DELETE FROM entries WHERE seq = {seq}"));
+        for byte in [0, 1, 20, 60] {
+            lies.push(format!("UPDATE entries SET {} WHERE seq = {seq}", edit("body", byte)));
+        }
+        lies.push(format!("UPDATE entries SET digest = zeroblob(32) WHERE seq = {seq}"));
+        lies.push(format!("UPDATE entries SET previous = zeroblob(32) WHERE seq = {seq}"));
+        lies.push(format!("UPDATE entries SET subject = 'other' WHERE seq = {seq}"));
+        lies.push(format!("UPDATE entries SET seq = seq + 1000 WHERE seq = {seq}"));
+    }
+    lies.push("DELETE FROM entries WHERE seq = (SELECT max(seq) FROM entries)".to_owned());
+    lies.push("UPDATE entries SET log = 4 WHERE log = 1 AND seq = 1".to_owned());
+    lies.push("UPDATE entries SET run = run + 1 WHERE seq = 3".to_owned());
+    lies.push("DELETE FROM heads".to_owned());
+    lies.push("DELETE FROM heads WHERE seq = (SELECT max(seq) FROM heads)".to_owned());
+    lies.push("UPDATE heads SET digest = zeroblob(32) WHERE seq = (SELECT min(seq) FROM heads)".to_owned());
+    for byte in [0, 12, 60, 150] {
+        lies.push(format!("UPDATE heads SET {}", edit("body", byte)));
+        lies.push(format!("UPDATE runs SET {}", edit("origin", byte)));
+        lies.push(format!("UPDATE scenarios SET {}", edit("spec", byte)));
+    }
+    lies.push("UPDATE runs SET run_id = 'other'".to_owned());
+    lies.push("UPDATE runs SET tenant_id = 0".to_owned());
+    lies.push("UPDATE scenarios SET spec_hash = zeroblob(32)".to_owned());
+    lies.push("DELETE FROM runs".to_owned());
+    lies.push("UPDATE store SET pruning = 1".to_owned());
+    let dir = tempfile::tempdir().unwrap();
+    let (store, story) = stored(dir.path(), &SqliteOptions::default());
+    drop(store);
+    let honest = fs::read(dir.path().join("store.db")).unwrap();
+    let path = dir.path().join("lie.db");
+    for lie in lies {
+        fs::write(&path, &honest).unwrap();
+        assert!(tamper(&path, &lie) > 0, "{lie} changes something");
+        let store = SqliteRuns::open_reading(&path).unwrap();
+        assert!(!store.verify().unwrap().damage.is_empty(), "{lie} passes");
+        let of_the_run = !["UPDATE scenarios", "UPDATE store"].iter().any(|start| lie.starts_with(start));
+        if of_the_run {
+            let opened = StoredRun::open(&store, &story.key());
+            assert!(!matches!(opened, Ok(Some(_))), "{lie}: a pack would be made of it");
+        }
+    }
+}
+
+/// Each bit of some entries and heads, found by `verify` and before a pack is
+/// made.
+#[test]
+fn every_flipped_bit_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, story) = stored(dir.path(), &SqliteOptions::default());
+    drop(store);
+    let honest = fs::read(dir.path().join("store.db")).unwrap();
+    let connection = Connection::open(dir.path().join("store.db")).unwrap();
+    let bytes = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, Vec<u8>>(0)).unwrap();
+    let parts = [
+        bytes("SELECT body FROM entries WHERE seq = 5"),
+        bytes("SELECT digest FROM entries WHERE seq = 12"),
+        bytes("SELECT body FROM heads ORDER BY seq DESC LIMIT 1"),
+        bytes("SELECT body FROM heads ORDER BY seq LIMIT 1"),
+        bytes("SELECT origin FROM runs"),
+    ];
+    drop(connection);
+    let path = dir.path().join("lie.db");
+    for part in parts {
+        // Splitting a page leaves what it held where it was, unused.
+        let copies: Vec<_> = (0..honest.len()).filter(|&at| honest[at..].starts_with(&part)).collect();
+        assert!(!copies.is_empty());
+        for bit in 0..part.len() * 8 {
+            let mut lie = honest.clone();
+            copies.iter().for_each(|at| lie[at + bit / 8] ^= 1 << (bit % 8));
+            fs::write(&path, &lie).unwrap();
+            let store = SqliteRuns::open_reading(&path).unwrap();
+            assert!(!store.verify().unwrap().damage.is_empty(), "bit {bit} of {}", String::from_utf8_lossy(&part));
+            assert!(!matches!(StoredRun::open(&store, &story.key()), Ok(Some(_))), "bit {bit}");
+        }
+    }
+}
+
+#[test]
+fn the_file_itself_refuses_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = stored(dir.path(), &SqliteOptions::default());
+    let connection = Connection::open(dir.path().join("store.db")).unwrap();
+    for sql in [
+        "UPDATE entries SET body = x'00'",
+        "DELETE FROM entries",
+        "UPDATE heads SET body = x'00'",
+        "DELETE FROM heads",
+        "UPDATE runs SET run_id = 'other'",
+        "DELETE FROM runs",
+        "UPDATE scenarios SET spec = x'00'",
+        "DELETE FROM scenarios",
+    ] {
+        let refused = connection.execute(sql, []).unwrap_err().to_string();
+        assert!(refused.contains("append-only") || refused.contains("do not change"), "{sql}: {refused}");
+    }
+    drop(store);
+}
+
+/// Names, times and bytes of everything in a directory.
+fn seen(dir: &Path) -> BTreeMap<String, (SystemTime, Vec<u8>)> {
+    let one = |entry: fs::DirEntry| {
+        let modified = entry.metadata().unwrap().modified().unwrap();
+        (entry.file_name().into_string().unwrap(), (modified, fs::read(entry.path()).unwrap()))
+    };
+    fs::read_dir(dir).unwrap().map(|entry| one(entry.unwrap())).collect()
+}
+
+#[test]
+fn reading_makes_and_changes_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.db");
+    assert!(matches!(SqliteRuns::open_reading(&path), Err(OpenError::Missing(_))));
+    assert!(seen(dir.path()).is_empty(), "a mistyped path makes no store");
+    let read = |path: &Path, expected: &Story| {
+        let store = SqliteRuns::open_reading(path).unwrap();
+        assert_eq!(store.check(&expected.key()).unwrap(), *expected.head());
+        assert_eq!(store.verify().unwrap().damage, Vec::new());
+        let refused = store.prune(&Prune::Heads { keep: 1 });
+        assert!(matches!(refused, Err(WriteError::Refused(_))), "{refused:?}");
+    };
+    // While a daemon has it open. SQLite keeps its readers' marks in -shm.
+    let (store, story) = stored(dir.path(), &SqliteOptions::default());
+    let wal = dir.path().join("store.db-wal");
+    assert!(wal.metadata().unwrap().len() > 0);
+    let lasting = |dir: &Path| {
+        let mut files = seen(dir);
+        files.remove("store.db-shm");
+        files
+    };
+    let before = lasting(dir.path());
+    read(&path, &story);
+    assert_eq!(lasting(dir.path()), before);
+    // After kill -9: the log is left, and nobody holds the lock.
+    let left = tempfile::tempdir().unwrap();
+    for name in ["store.db", "store.db-wal"] {
+        fs::copy(dir.path().join(name), left.path().join(name)).unwrap();
+    }
+    let before = seen(left.path());
+    read(&left.path().join("store.db"), &story);
+    assert_eq!(seen(left.path()), before);
+    // After an orderly end.
+    drop(store);
+    assert!(!wal.exists());
+    let before = seen(dir.path());
+    read(&path, &story);
+    assert_eq!(seen(dir.path()), before);
+}
+
+#[test]
+fn only_our_own_files_are_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let make = |name: &str, sql: &str| {
+        let path = dir.path().join(name);
+        Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+        path
+    };
+    let foreign = make("foreign", "CREATE TABLE t (x)");
+    let reference = make("reference", "CREATE TABLE store_meta (version); CREATE TABLE run_state_versions (x)");
+    let newer = make("newer", "CREATE TABLE t (x); PRAGMA application_id = 1380993860; PRAGMA user_version = 2");
+    let text = dir.path().join("text");
+    fs::write(&text, "no database at all").unwrap();
+    type Open = fn(&Path) -> Result<SqliteRuns, OpenError>;
+    for open in [(|path| SqliteRuns::open(path, &SqliteOptions::default())) as Open, SqliteRuns::open_reading] {
+        assert!(matches!(open(&foreign), Err(OpenError::Foreign(_))));
+        assert!(matches!(open(&reference), Err(OpenError::Reference(_))));
+        assert!(matches!(open(&newer), Err(OpenError::Newer { version: 2, .. })));
+        assert!(matches!(open(&text), Err(OpenError::Unusable { .. })));
+    }
+    let missing = dir.path().join("no/such/directory/store.db");
+    assert!(matches!(SqliteRuns::open(&missing, &SqliteOptions::default()), Err(OpenError::Unusable { .. })));
+}
+
+#[test]
+fn snapshots_of_heads_are_kept_as_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = SqliteOptions { max_versions: Some(2), ..SqliteOptions::default() };
+    let (store, story) = stored(dir.path(), &options);
+    let connection = Connection::open(dir.path().join("store.db")).unwrap();
+    let heads = || connection.query_row("SELECT count(*) FROM heads", [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(heads(), 2);
+    assert_eq!(store.prune(&Prune::Heads { keep: 1 }).unwrap().heads, 1);
+    assert_eq!(heads(), 1);
+    assert_eq!(store.check(&story.key()).unwrap(), *story.head());
+    assert_eq!(store.verify().unwrap().damage, Vec::new());
+}
+
+#[test]
+fn a_tombstone_says_what_was_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, story) = stored(dir.path(), &SqliteOptions::default());
+    store.prune(&Prune::Run(story.key())).unwrap();
+    let report = store.verify().unwrap();
+    assert_eq!((report.runs, report.tombstones, report.damage), (0, 1, Vec::new()));
+    drop(store);
+    let path = dir.path().join("store.db");
+    tamper(&path, "UPDATE tombstones SET body = CAST(replace(CAST(body AS TEXT), 'completed', 'failed') AS BLOB)");
+    let report = SqliteRuns::open_reading(&path).unwrap().verify().unwrap();
+    assert_eq!(report.damage.len(), 1, "{report:?}");
+}
+
+/// A store that another process holds for too long is refused, and taken up
+/// again when it is free.
+#[test]
+fn a_store_that_is_held_is_refused_for_the_moment() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = SqliteOptions { busy_timeout: Duration::from_millis(20), ..SqliteOptions::default() };
+    let (store, mut story) = stored(dir.path(), &options);
+    let other = Connection::open(dir.path().join("store.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let expected = story.head().counts.total();
+    let entries = story.submit("late", json!(1));
+    let refused = store.append(expected, story.head(), &entries).unwrap_err();
+    assert!(refused.to_string().contains("another process holds the store"), "{refused}");
+    assert!(store.ready().is_err());
+    other.execute_batch("ROLLBACK").unwrap();
+    store.ready().unwrap();
+    store.append(expected, story.head(), &entries).unwrap();
+    assert_eq!(store.check(&story.key()).unwrap(), *story.head());
+}
