@@ -11,7 +11,7 @@ use runpack_core::pack::layout::Log;
 use serde::Serialize;
 
 use super::{
-    Decided, Defined, PAGE_ENTRIES_MAX, Page, Prune, Pruned, ReadError, RunKey, RunStore, ScenarioStore, StoreFault,
+    Decided, Defined, PAGE_ENTRIES_MAX, Page, Pruned, ReadError, RunKey, RunStore, ScenarioStore, StoreFault,
     StoredScenario, Which, WriteError,
 };
 
@@ -121,8 +121,7 @@ impl RunStore for MemoryRuns {
         head.ok_or_else(|| ReadError::Unreadable(StoreFault(format!("there is no run {}", key.run_id))))
     }
 
-    fn prune(&self, what: &Prune) -> Result<Pruned, WriteError> {
-        let Prune::Run(key) = what else { return Ok(Pruned::default()) };
+    fn prune(&self, key: &RunKey) -> Result<Pruned, WriteError> {
         let mut kept = self.lock();
         let Some(stored) = kept.runs.get(key) else { return Err(WriteError::NotFound(key.run_id.clone())) };
         if stored.state.status == RunStatus::Active {
@@ -131,7 +130,7 @@ impl RunStore for MemoryRuns {
         let entries = Head::of(&stored.state).counts.total();
         kept.runs.remove(key);
         kept.pruned.insert(key.clone());
-        Ok(Pruned { heads: 0, entries })
+        Ok(Pruned { entries })
     }
 
     fn ready(&self) -> Result<(), StoreFault> {

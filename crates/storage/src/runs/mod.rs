@@ -88,11 +88,12 @@ pub trait RunStore: Send + Sync {
     /// [`ReadError::Damaged`] names the first entry that is not what it was.
     fn check(&self, key: &RunKey) -> Result<Head, ReadError>;
 
-    /// Removes what may be removed, for good.
+    /// Removes a run that is completed or failed, whole and for good. That it
+    /// was there stays recorded.
     ///
     /// # Errors
-    /// See [`WriteError`].
-    fn prune(&self, what: &Prune) -> Result<Pruned, WriteError>;
+    /// [`WriteError::Active`], [`WriteError::NotFound`].
+    fn prune(&self, key: &RunKey) -> Result<Pruned, WriteError>;
 
     /// Whether appends would be taken.
     ///
@@ -146,24 +147,9 @@ pub struct Page {
     pub end: u64,
 }
 
-/// What [`RunStore::prune`] removes. Entries of a run go with the whole run or
-/// not at all.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Prune {
-    /// All but the newest snapshots of every head.
-    Heads {
-        /// Snapshots kept of each run, at least 1.
-        keep: u64,
-    },
-    /// A run that is completed or failed, whole. What it was stays recorded.
-    Run(RunKey),
-}
-
 /// What was removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pruned {
-    /// Snapshots of heads.
-    pub heads: u64,
     /// Entries of logs.
     pub entries: u64,
 }

@@ -18,7 +18,7 @@ use runpack_core::pack::{PackSink, RunLogs};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Defined, Page, Prune, RunKey, RunStore, ScenarioStore, StoredRun, Which, WriteError};
+use super::{Defined, Page, RunKey, RunStore, ScenarioStore, StoredRun, Which, WriteError};
 
 /// A run that is decided as it goes: what a store is asked to keep.
 pub struct Story {
@@ -178,7 +178,6 @@ pub fn holds(fresh: impl Fn(&dyn Fn(&dyn RunStore))) {
     fresh(&a_run_that_is_read_does_not_grow);
     fresh(&of_two_writers_one_wins);
     fresh(&only_closed_runs_are_pruned);
-    fresh(&heads_are_pruned_and_entries_stay);
 }
 
 /// A run of some length, kept in `store`.
@@ -374,30 +373,20 @@ fn only_closed_runs_are_pruned(store: &dyn RunStore) {
     let mut story = told(store, "run", 1);
     let other = told(store, "other", 1);
     let key = story.key();
-    assert_eq!(store.prune(&Prune::Run(key.clone())), Err(WriteError::Active(key.run_id.clone())));
+    assert_eq!(store.prune(&key), Err(WriteError::Active(key.run_id.clone())));
     let expected = story.head.counts.total();
     let entries = story.decide("end", 12);
     store.append(expected, story.head(), &entries).unwrap();
     assert_eq!(story.head.status, RunStatus::Completed);
-    let pruned = store.prune(&Prune::Run(key.clone())).unwrap();
+    let pruned = store.prune(&key).unwrap();
     assert_eq!(pruned.entries, story.head.counts.total());
     assert_eq!(store.head(&key).unwrap(), None);
     let (fresh, entries) = Story::begin(&scenario("kept", 10), "run", 1);
     let again = store.create(fresh.head(), &entries);
     assert_eq!(again, Err(WriteError::Exists(key.run_id.clone())), "what was pruned is not begun anew");
-    assert_eq!(store.prune(&Prune::Run(key.clone())), Err(WriteError::NotFound(key.run_id)));
+    assert_eq!(store.prune(&key), Err(WriteError::NotFound(key.run_id)));
     assert_eq!(store.check(&other.key()).unwrap(), *other.head(), "other runs stay");
     assert_eq!(store.list(None, 10).unwrap(), vec![other.head().clone()]);
-}
-
-fn heads_are_pruned_and_entries_stay(store: &dyn RunStore) {
-    let story = told(store, "run", 1);
-    let before = logs(store, &story.key());
-    let pruned = store.prune(&Prune::Heads { keep: 2 }).unwrap();
-    assert_eq!(pruned.entries, 0);
-    assert_eq!(store.prune(&Prune::Heads { keep: 2 }).unwrap().heads, 0, "once is enough");
-    assert_eq!(store.check(&story.key()).unwrap(), *story.head());
-    assert_eq!(logs(store, &story.key()), before);
 }
 
 /// Every rule for scenarios, on a fresh store.

@@ -9,7 +9,7 @@ use runpack_core::pack::layout::Log;
 use rusqlite::{Connection, Rows, params};
 
 use super::read::{Found, damaged, find, key_of, parse, scenario_of, scenarios};
-use super::rows::{LOGS, Standing, Tombstone, link, number};
+use super::rows::{LOGS, Tombstone, link, number};
 use super::write::buried;
 use super::{SqliteRuns, digest_of, whole};
 use crate::runs::{Damage, ReadError, RunKey};
@@ -99,15 +99,11 @@ fn whole_run(connection: &Connection, key: &RunKey) -> Result<u64, ReadError> {
     Ok(run(connection, &found)?.counts.total())
 }
 
-/// Follows the chain of a run and works out its head, and each snapshot on the
-/// way.
+/// Follows the chain of a run and works out its head.
 pub(super) fn run(connection: &Connection, found: &Found) -> Result<Head, ReadError> {
     let mut head = found.origin.clone().head();
     let mut last = found.first;
     let mut seq = 0;
-    let mut snapshots = connection.prepare("SELECT seq, body, digest FROM heads WHERE run = ?1 ORDER BY seq")?;
-    let mut snapshots = Snapshots { rows: snapshots.query([found.run])?, waiting: None };
-    snapshots.advance()?;
     let sql = "SELECT seq, subject, body, previous, digest FROM entries WHERE run = ?1 AND log = ?2 ORDER BY seq";
     let mut statements = LOGS.iter().map(|_| connection.prepare(sql)).collect::<Result<Vec<_>, _>>()?;
     let mut logs = Vec::new();
@@ -117,13 +113,6 @@ pub(super) fn run(connection: &Connection, found: &Found) -> Result<Head, ReadEr
         logs.push(reader);
     }
     loop {
-        if let Some((at, body, digest)) = snapshots.waiting.take_if(|(at, _, _)| *at == seq) {
-            let now = Standing::of(&head, last);
-            if Digest::of(&body) != digest || parse::<Standing>(&body).as_ref() != Some(&now) {
-                return Err(damaged(&found.key(), &format!("head after entry {at}"), "its entries come to another"));
-            }
-            snapshots.advance()?;
-        }
         let next = logs.iter_mut().filter(|reader| reader.waiting.is_some()).min_by_key(|reader| reader.seq());
         let Some(reader) = next else { break };
         let log = reader.log;
@@ -141,9 +130,6 @@ pub(super) fn run(connection: &Connection, found: &Found) -> Result<Head, ReadEr
         }
         last = entry.digest;
         follow(&mut head, log, &entry).map_err(|problem| found.entry(seq, &problem))?;
-    }
-    if snapshots.waiting.is_some() {
-        return Err(found.entry(seq + 1, "it is missing, and a head counts it"));
     }
     if head != found.head || last != found.last {
         return Err(damaged(&found.key(), "head", "its entries come to another"));
@@ -212,22 +198,6 @@ impl Reader<'_> {
                 previous: digest_of(row, 3)?,
                 digest: digest_of(row, 4)?,
             }),
-        };
-        Ok(())
-    }
-}
-
-/// The heads of a run, one ahead.
-struct Snapshots<'s> {
-    rows: Rows<'s>,
-    waiting: Option<(u64, Vec<u8>, Digest)>,
-}
-
-impl Snapshots<'_> {
-    fn advance(&mut self) -> Result<(), ReadError> {
-        self.waiting = match self.rows.next()? {
-            None => None,
-            Some(row) => Some((whole(row.get(0)?)?, row.get(1)?, digest_of(row, 2)?)),
         };
         Ok(())
     }

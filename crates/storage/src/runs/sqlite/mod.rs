@@ -21,8 +21,8 @@ use runpack_core::pack::layout::Log;
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
-    Decided, Defined, Page, Prune, Pruned, ReadError, RunKey, RunStore, ScenarioStore, StoreFault, StoredScenario,
-    Which, WriteError,
+    Decided, Defined, Page, Pruned, ReadError, RunKey, RunStore, ScenarioStore, StoreFault, StoredScenario, Which,
+    WriteError,
 };
 pub use check::StoreReport;
 use rows::{Origin, Row, Standing};
@@ -49,8 +49,6 @@ pub struct SqliteOptions {
     pub journal: JournalMode,
     /// What an acknowledgement is worth.
     pub sync: SyncMode,
-    /// Snapshots of each head that are kept; all of them without.
-    pub max_versions: Option<u64>,
 }
 
 /// See <https://sqlite.org/pragma.html#pragma_journal_mode>.
@@ -75,7 +73,7 @@ pub enum SyncMode {
 impl Default for SqliteOptions {
     fn default() -> Self {
         let busy_timeout = Duration::from_secs(5);
-        Self { busy_timeout, journal: JournalMode::Wal, sync: SyncMode::Full, max_versions: None }
+        Self { busy_timeout, journal: JournalMode::Wal, sync: SyncMode::Full }
     }
 }
 
@@ -183,7 +181,7 @@ impl SqliteRuns {
         let connection = writing(path, options)?;
         let broken = Arc::new(Mutex::new(None));
         let (jobs, waiting) = sync_channel(QUEUE_MAX);
-        let writer = Writer::new(connection, options.max_versions, broken.clone());
+        let writer = Writer::new(connection, broken.clone());
         let writer =
             std::thread::Builder::new().name("run-store".to_owned()).spawn(move || writer.run(&waiting)).map_err(io)?;
         Ok(Self {
@@ -377,8 +375,8 @@ impl RunStore for SqliteRuns {
         })
     }
 
-    fn prune(&self, what: &Prune) -> Result<Pruned, WriteError> {
-        self.send(Work::Prune(what.clone()))
+    fn prune(&self, key: &RunKey) -> Result<Pruned, WriteError> {
+        self.send(Work::Prune(key.clone()))
     }
 
     fn ready(&self) -> Result<(), StoreFault> {
@@ -483,7 +481,7 @@ fn writing(path: &Path, options: &SqliteOptions) -> Result<Connection, OpenError
     };
     let settings = format!(
         "PRAGMA synchronous = {sync}; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; \
-         PRAGMA journal_size_limit = 67108864; PRAGMA recursive_triggers = OFF;"
+         PRAGMA journal_size_limit = 67108864; PRAGMA wal_autocheckpoint = 8192; PRAGMA cache_size = -16384;"
     );
     connection.execute_batch(&settings).map_err(unusable)?;
     connection.execute_batch("BEGIN IMMEDIATE").map_err(unusable)?;

@@ -34,7 +34,7 @@ pub(super) struct Stored {
 
 pub(super) fn find(connection: &Connection, key: &RunKey) -> Result<Option<Found>, ReadError> {
     let sql = "SELECT r.run, r.origin, h.seq, h.body, h.digest FROM runs r LEFT JOIN heads h ON h.run = r.run \
-               WHERE r.tenant_id = ?1 AND r.namespace_id = ?2 AND r.run_id = ?3 ORDER BY h.seq DESC LIMIT 1";
+               WHERE r.tenant_id = ?1 AND r.namespace_id = ?2 AND r.run_id = ?3";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![
         integer(key.tenant_id.get())?,

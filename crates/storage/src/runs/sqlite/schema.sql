@@ -36,14 +36,14 @@ CREATE TABLE entries (
 CREATE UNIQUE INDEX entries_by_log ON entries (run, log, seq);
 CREATE UNIQUE INDEX entries_by_subject ON entries (run, log, subject) WHERE subject IS NOT NULL;
 
--- Where a run stood after entry `seq`; the newest is the run's head.
+-- Where a run stands after its newest entry, `seq`. Where it stood before comes
+-- out of the entries, so only the newest is kept.
 CREATE TABLE heads (
-    run    INTEGER NOT NULL,
+    run    INTEGER PRIMARY KEY,
     seq    INTEGER NOT NULL,
     body   BLOB NOT NULL,
-    digest BLOB NOT NULL CHECK (length(digest) = 32),
-    PRIMARY KEY (run, seq)
-) STRICT, WITHOUT ROWID;
+    digest BLOB NOT NULL CHECK (length(digest) = 32)
+) STRICT;
 
 -- Runs that were pruned, in a chain of their own.
 CREATE TABLE tombstones (
@@ -74,9 +74,10 @@ BEGIN SELECT RAISE(ABORT, 'runs are append-only'); END;
 CREATE TRIGGER entries_stay BEFORE UPDATE ON entries BEGIN SELECT RAISE(ABORT, 'entries are append-only'); END;
 CREATE TRIGGER entries_kept BEFORE DELETE ON entries WHEN (SELECT pruning FROM store) = 0
 BEGIN SELECT RAISE(ABORT, 'entries are append-only'); END;
-CREATE TRIGGER heads_stay BEFORE UPDATE ON heads BEGIN SELECT RAISE(ABORT, 'heads are append-only'); END;
+CREATE TRIGGER heads_go_on BEFORE UPDATE ON heads WHEN NEW.seq <= OLD.seq OR NEW.run <> OLD.run
+BEGIN SELECT RAISE(ABORT, 'heads only go on'); END;
 CREATE TRIGGER heads_kept BEFORE DELETE ON heads WHEN (SELECT pruning FROM store) = 0
-BEGIN SELECT RAISE(ABORT, 'heads are append-only'); END;
+BEGIN SELECT RAISE(ABORT, 'heads only go on'); END;
 CREATE TRIGGER tombstones_stay BEFORE UPDATE ON tombstones
 BEGIN SELECT RAISE(ABORT, 'tombstones are append-only'); END;
 CREATE TRIGGER tombstones_kept BEFORE DELETE ON tombstones

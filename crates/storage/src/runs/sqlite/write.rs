@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::rows::{Origin, Row, Standing, Tombstone, link, number};
 use super::{Broken, digest_of, integer, say, whole};
-use crate::runs::{Damage, Prune, Pruned, RunKey, StoreFault, WriteError};
+use crate::runs::{Damage, Pruned, RunKey, StoreFault, WriteError};
 
 /// Writes taken into one transaction.
 const GROUP_MAX: usize = 256;
@@ -40,7 +40,7 @@ pub(super) enum Work {
         standing: Standing,
         rows: Vec<Row>,
     },
-    Prune(Prune),
+    Prune(RunKey),
     Define {
         namespace: i64,
         id: String,
@@ -74,7 +74,6 @@ struct Tail {
 
 pub(super) struct Writer {
     connection: Connection,
-    max_versions: Option<u64>,
     broken: Arc<Mutex<Option<Broken>>>,
     /// Valid as long as nobody else writes.
     tails: BTreeMap<RunKey, Tail>,
@@ -104,8 +103,8 @@ impl From<rusqlite::Error> for Stop {
 }
 
 impl Writer {
-    pub(super) fn new(connection: Connection, max_versions: Option<u64>, broken: Arc<Mutex<Option<Broken>>>) -> Self {
-        Self { connection, max_versions, broken, tails: BTreeMap::new(), data_version: -1 }
+    pub(super) fn new(connection: Connection, broken: Arc<Mutex<Option<Broken>>>) -> Self {
+        Self { connection, broken, tails: BTreeMap::new(), data_version: -1 }
     }
 
     /// Works until nobody can send any more.
@@ -205,20 +204,19 @@ impl Writer {
         match work {
             Work::Create { key, origin, standing, rows } => self.create(key, origin, standing, rows),
             Work::Append { key, expected, standing, rows } => self.append(key, *expected, standing, rows),
-            Work::Prune(Prune::Heads { keep }) => self.prune_heads(*keep),
-            Work::Prune(Prune::Run(key)) => self.prune_run(key),
+            Work::Prune(key) => self.prune_run(key),
             Work::Define { namespace, id, hash, spec } => {
                 let sql = "INSERT INTO scenarios (namespace_id, scenario_id, spec_hash, spec, retired) \
                            VALUES (?1, ?2, ?3, ?4, 0) ON CONFLICT DO NOTHING";
                 let mut insert = self.connection.prepare_cached(sql)?;
                 let entries = insert.execute(params![namespace, id, hash.as_bytes(), spec])? as u64;
-                Ok(Pruned { heads: 0, entries })
+                Ok(Pruned { entries })
             }
             Work::Retire { namespace, id } => {
                 let sql =
                     "UPDATE scenarios SET retired = 1 WHERE namespace_id = ?1 AND scenario_id = ?2 AND retired = 0";
                 let entries = self.connection.prepare_cached(sql)?.execute(params![namespace, id])? as u64;
-                Ok(Pruned { heads: 0, entries })
+                Ok(Pruned { entries })
             }
             Work::Probe => {
                 self.connection.prepare_cached("UPDATE store SET probes = probes + 1")?.execute([])?;
@@ -263,7 +261,7 @@ impl Writer {
     fn tail(&self, key: &RunKey) -> Result<Tail, Stop> {
         let (tenant, namespace) = (integer(key.tenant_id.get())?, integer(key.namespace_id.get())?);
         let sql = "SELECT r.run, h.seq, h.body, h.digest FROM runs r JOIN heads h ON h.run = r.run \
-                   WHERE r.tenant_id = ?1 AND r.namespace_id = ?2 AND r.run_id = ?3 ORDER BY h.seq DESC LIMIT 1";
+                   WHERE r.tenant_id = ?1 AND r.namespace_id = ?2 AND r.run_id = ?3";
         let mut statement = self.connection.prepare_cached(sql)?;
         let row = statement.query_row(params![tenant, namespace, key.run_id.as_str()], |row| {
             Ok((row.get(0)?, row.get::<_, i64>(1)?, row.get::<_, Vec<u8>>(2)?, digest_of(row, 3)?))
@@ -298,46 +296,20 @@ impl Writer {
         drop(insert);
         let standing = Standing { last, ..standing.clone() };
         let body = to_vec(&standing).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-        let sql = "INSERT INTO heads (run, seq, body, digest) VALUES (?1, ?2, ?3, ?4)";
+        let sql = "INSERT INTO heads (run, seq, body, digest) VALUES (?1, ?2, ?3, ?4) \
+                   ON CONFLICT DO UPDATE SET seq = ?2, body = ?3, digest = ?4";
         let mut insert = self.connection.prepare_cached(sql)?;
         insert.execute(params![run, integer(seq)?, body, Digest::of(&body).as_bytes()])?;
         drop(insert);
-        if let Some(keep) = self.max_versions {
-            self.prune_heads_of(run, keep)?;
-        }
         self.tails.insert(key.clone(), Tail { run, seq, last });
         Ok(Pruned::default())
     }
 
-    fn prune_heads(&mut self, keep: u64) -> Result<Pruned, Stop> {
-        let mut statement = self.connection.prepare("SELECT run FROM runs")?;
-        let runs: Vec<i64> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-        drop(statement);
-        let mut heads = 0;
-        for run in runs {
-            heads += self.prune_heads_of(run, keep)?;
-        }
-        Ok(Pruned { heads, entries: 0 })
-    }
-
-    fn prune_heads_of(&self, run: i64, keep: u64) -> rusqlite::Result<u64> {
-        let sql = "SELECT seq FROM heads WHERE run = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2";
-        let mut oldest = self.connection.prepare_cached(sql)?;
-        let oldest: Option<i64> = oldest.query_row(params![run, integer(keep.max(1))?], |row| row.get(0)).optional()?;
-        let Some(oldest) = oldest else { return Ok(0) };
-        self.pruning(|connection| {
-            let mut delete = connection.prepare_cached("DELETE FROM heads WHERE run = ?1 AND seq <= ?2")?;
-            Ok(delete.execute(params![run, oldest])? as u64)
-        })
-    }
-
     fn prune_run(&mut self, key: &RunKey) -> Result<Pruned, Stop> {
         let tail = self.tail(key)?;
-        let sql = "SELECT r.origin, h.body FROM runs r JOIN heads h ON h.run = r.run WHERE r.run = ?1 AND h.seq = ?2";
-        let (origin, head): (Vec<u8>, Vec<u8>) = self
-            .connection
-            .prepare_cached(sql)?
-            .query_row(params![tail.run, integer(tail.seq)?], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let sql = "SELECT r.origin, h.body FROM runs r JOIN heads h ON h.run = r.run WHERE r.run = ?1";
+        let (origin, head): (Vec<u8>, Vec<u8>) =
+            self.connection.prepare_cached(sql)?.query_row([tail.run], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let damaged = |problem: &str| {
             let place = format!("run {}", key.run_id);
             Stop::Told(WriteError::Damaged(Damage { place, problem: problem.to_owned() }))
@@ -370,9 +342,9 @@ impl Writer {
         self.tails.remove(key);
         let pruned = self.pruning(|connection| {
             let entries = connection.execute("DELETE FROM entries WHERE run = ?1", [tail.run])? as u64;
-            let heads = connection.execute("DELETE FROM heads WHERE run = ?1", [tail.run])? as u64;
+            connection.execute("DELETE FROM heads WHERE run = ?1", [tail.run])?;
             connection.execute("DELETE FROM runs WHERE run = ?1", [tail.run])?;
-            Ok(Pruned { heads, entries })
+            Ok(Pruned { entries })
         })?;
         Ok(pruned)
     }
