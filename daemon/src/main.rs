@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use runpack_core::model::RunStatus;
-use runpackd_lib::commands::{demo, run};
+use runpackd_lib::commands::{demo, run, store};
 
 /// Run scenarios and export packs
 #[derive(Parser)]
@@ -22,6 +22,7 @@ struct Cli {
 enum Command {
     Run(Box<run::RunArgs>),
     Demo(demo::DemoArgs),
+    Store(Box<store::StoreArgs>),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +40,10 @@ fn main() -> ExitCode {
         Command::Demo(args) => runtime.block_on(demo::demo(&args)).map(|text| {
             say(&text);
             ExitCode::SUCCESS
+        }),
+        Command::Store(args) => store::store(&args).map(|(text, whole)| {
+            say(&text);
+            if whole { ExitCode::SUCCESS } else { ExitCode::from(1) }
         }),
     };
     outcome.unwrap_or_else(|error| could_not(&error))

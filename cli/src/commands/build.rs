@@ -2,9 +2,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use runpack_core::engine::Scenario;
 use runpack_core::model::{AnchorPolicy, RunState, Timestamp};
 use runpack_core::pack::layout::{ARTIFACT_BYTES_MAX, MANIFEST_NAME};
-use runpack_core::pack::{BuildOptions, SecurityContext};
+use runpack_core::pack::{BuildOptions, RunLogs, SecurityContext};
 use runpack_core::read;
 #[cfg(not(feature = "object-store"))]
 use runpack_storage::packs::Stores;
@@ -13,18 +14,30 @@ use runpack_storage::packs::{Destination, ExportRequest, PackStore, Published, R
 use super::{INPUT_BYTES_MAX, Outcome, StoreArgs, read_json, read_scenario};
 use crate::out;
 
-/// Build a pack from a scenario and a recorded run state
+/// Build a pack from a scenario and a recorded run state, or from a run store
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit codes: 0 built, or the same pack was there; 2 could not be built.\n\nExample:\n  runpack build --scenario scenario.json --state state.json --generated-at logical:10 --out pack"
+    after_help = "Exit codes: 0 built, or the same pack was there; 2 could not be built.\n\nExamples:\n  runpack build --scenario scenario.json --state state.json --generated-at logical:10 --out pack\n  runpack build --store decision-gate.db --run release-1.4.0 --generated-at logical:10 --out pack"
 )]
 pub(crate) struct BuildArgs {
-    /// The scenario, JSON or (by extension) RON
-    #[arg(long, value_name = "FILE")]
-    scenario: PathBuf,
+    /// The scenario, JSON or (by extension) RON [default: the run's own, with --store]
+    #[arg(long, value_name = "FILE", required_unless_present = "store")]
+    scenario: Option<PathBuf>,
     /// The recorded state, as `scenario_start` and the store give it
-    #[arg(long, value_name = "FILE")]
-    state: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "store", conflicts_with = "store")]
+    state: Option<PathBuf>,
+    /// A run store of runpackd, which is only read, also while a daemon writes it
+    #[arg(long, value_name = "FILE", requires = "run")]
+    store: Option<PathBuf>,
+    /// The run in the store
+    #[arg(long, value_name = "ID", requires = "store")]
+    run: Option<String>,
+    /// Whose run
+    #[arg(long, value_name = "ID", default_value_t = 1)]
+    tenant: u64,
+    /// In which namespace
+    #[arg(long, value_name = "ID", default_value_t = 1)]
+    namespace: u64,
     /// Where the pack goes: a directory that is absent, empty, or holds the same pack; or s3://BUCKET/PREFIX, az://, gs://
     #[arg(long, value_name = "LOCATION")]
     out: String,
@@ -77,8 +90,49 @@ fn bucket_store(args: &BuildArgs) -> Result<Option<Box<dyn PackStore>>, String> 
 
 pub(crate) fn build(args: &BuildArgs) -> Outcome {
     let limit = args.max_input_bytes;
-    let scenario = read_scenario(&args.scenario, limit)?;
-    let state: RunState = read_json(&args.state, limit)?;
+    let scenario = args.scenario.as_deref().map(|path| read_scenario(path, limit)).transpose()?;
+    match (&args.store, &args.state) {
+        (Some(store), _) => from_store(args, store, scenario),
+        (None, Some(state)) => {
+            let state: RunState = read_json(state, limit)?;
+            build_from(args, &scenario.ok_or("--scenario is needed with --state")?, &state)
+        }
+        (None, None) => Err("--state or --store is needed".to_owned()),
+    }
+}
+
+#[cfg(feature = "store")]
+fn from_store(args: &BuildArgs, store: &Path, scenario: Option<Scenario>) -> Outcome {
+    use runpack_core::model::{NamespaceId, TenantId};
+    use runpack_storage::runs::sqlite::SqliteRuns;
+    use runpack_storage::runs::{RunKey, ScenarioStore, StoredRun};
+    let id = args.run.as_deref().unwrap_or_default();
+    let key = RunKey {
+        tenant_id: TenantId::new(args.tenant).ok_or("--tenant is a whole number from 1")?,
+        namespace_id: NamespaceId::new(args.namespace).ok_or("--namespace is a whole number from 1")?,
+        run_id: id.into(),
+    };
+    let store = SqliteRuns::open_reading(store).map_err(|error| error.to_string())?;
+    let run = StoredRun::open(&store, &key).map_err(|error| error.to_string())?;
+    let run =
+        run.ok_or_else(|| format!("there is no run {id} of tenant {} in namespace {}", args.tenant, args.namespace))?;
+    if let Some(scenario) = scenario {
+        return build_from(args, &scenario, &run);
+    }
+    let kept = store.scenario_of(&run.head().spec_hash).map_err(|error| error.to_string())?;
+    let kept = kept.ok_or_else(|| {
+        format!("the store does not hold scenario {} of this run\nhint: pass --scenario", run.head().scenario_id)
+    })?;
+    build_from(args, &kept, &run)
+}
+
+#[cfg(not(feature = "store"))]
+fn from_store(_: &BuildArgs, _: &Path, _: Option<Scenario>) -> Outcome {
+    Err("this build does not read run stores\nhint: use one with the feature `store`, or --state".to_owned())
+}
+
+fn build_from(args: &BuildArgs, scenario: &Scenario, run: &dyn RunLogs) -> Outcome {
+    let limit = args.max_input_bytes;
     let anchors: Option<AnchorPolicy> = args.anchor_policy.as_deref().map(|path| read_json(path, limit)).transpose()?;
     let security: Option<SecurityContext> = args.security.as_deref().map(|path| read_json(path, limit)).transpose()?;
     let store = bucket_store(args)?;
@@ -90,8 +144,8 @@ pub(crate) fn build(args: &BuildArgs) -> Outcome {
     let exported = export(&ExportRequest {
         destination,
         manifest_name: &args.manifest_name,
-        scenario: &scenario,
-        run: &state,
+        scenario,
+        run,
         options: &BuildOptions {
             generated_at: args.generated_at,
             anchor_policy: anchors.unwrap_or_default(),

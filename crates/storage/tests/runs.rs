@@ -1,18 +1,23 @@
 //! Every run store holds the same rules; what only a file can be asked follows.
 
-#![cfg(feature = "sqlite")]
+#![cfg(all(unix, feature = "sqlite"))]
 #![allow(clippy::unwrap_used)]
+
+#[path = "../../../testdata/inputs.rs"]
+mod inputs;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
+use runpack_core::canon::{Digest, to_vec};
 use runpack_core::engine::{Entry, Head};
-use runpack_core::model::{PacketId, SubmissionId, SubmissionRecord};
+use runpack_core::model::{PacketId, RunState, SubmissionId, SubmissionRecord};
 use runpack_core::pack::layout::Log;
-use runpack_storage::runs::sqlite::{JournalMode, OpenError, SqliteOptions, SqliteRuns, SyncMode};
+use runpack_storage::runs::sqlite::{ImportError, JournalMode, OpenError, SqliteOptions, SqliteRuns, SyncMode, import};
 use runpack_storage::runs::suite::{self, Story};
 use runpack_storage::runs::{
     Decided, MemoryRuns, Page, Pruned, ReadError, RunKey, RunStore, ScenarioStore, StoreFault, StoredRun, Which,
@@ -204,17 +209,19 @@ fn every_flipped_bit_is_found() {
     ];
     drop(connection);
     let path = dir.path().join("lie.db");
+    fs::write(&path, &honest).unwrap();
+    let file = fs::File::options().write(true).open(&path).unwrap();
     for part in parts {
         // Splitting a page leaves what it held where it was, unused.
         let copies: Vec<_> = (0..honest.len()).filter(|&at| honest[at..].starts_with(&part)).collect();
         assert!(!copies.is_empty());
         for bit in 0..part.len() * 8 {
-            let mut lie = honest.clone();
-            copies.iter().for_each(|at| lie[at + bit / 8] ^= 1 << (bit % 8));
-            fs::write(&path, &lie).unwrap();
+            let (byte, mask) = (bit / 8, 1 << (bit % 8));
+            copies.iter().for_each(|at| file.write_all_at(&[part[byte] ^ mask], (at + byte) as u64).unwrap());
             let store = SqliteRuns::open_reading(&path).unwrap();
             assert!(!store.verify().unwrap().damage.is_empty(), "bit {bit} of {}", String::from_utf8_lossy(&part));
             assert!(!matches!(StoredRun::open(&store, &story.key()), Ok(Some(_))), "bit {bit}");
+            copies.iter().for_each(|at| file.write_all_at(&part[byte..=byte], (at + byte) as u64).unwrap());
         }
     }
 }
@@ -349,4 +356,115 @@ fn a_store_that_is_held_is_refused_for_the_moment() {
     store.ready().unwrap();
     store.append(expected, story.head(), &entries).unwrap();
     assert_eq!(store.check(&story.key()).unwrap(), *story.head());
+}
+
+/// A store as the reference system writes it, with one run.
+fn reference_store(path: &Path, state: &RunState) {
+    let connection = Connection::open(path).unwrap();
+    connection
+        .execute_batch(
+            "CREATE TABLE store_meta (version INTEGER NOT NULL); INSERT INTO store_meta VALUES (4);
+             CREATE TABLE runs (tenant_id TEXT, namespace_id TEXT, run_id TEXT, latest_version INTEGER);
+             CREATE TABLE run_state_versions (tenant_id TEXT, namespace_id TEXT, run_id TEXT, version INTEGER,
+                 state_json BLOB, state_hash TEXT, hash_algorithm TEXT, saved_at INTEGER);
+             CREATE TABLE data_shapes (schema_id TEXT);",
+        )
+        .unwrap();
+    let text = to_vec(state).unwrap();
+    let ids = [state.tenant_id.to_string(), state.namespace_id.to_string(), state.run_id.to_string()];
+    connection.execute("INSERT INTO runs VALUES (?1, ?2, ?3, 2)", [&ids[0], &ids[1], &ids[2]]).unwrap();
+    for (version, text, hash) in [(1, b"{}".to_vec(), String::new()), (2, text.clone(), Digest::of(&text).to_string())]
+    {
+        connection
+            .execute(
+                "INSERT INTO run_state_versions VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'sha256', 0)",
+                rusqlite::params![ids[0], ids[1], ids[2], version, text, hash],
+            )
+            .unwrap();
+    }
+}
+
+#[test]
+fn a_store_of_the_reference_is_imported_and_stays_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, story) = stored(dir.path(), &SqliteOptions::default());
+    let source = dir.path().join("reference.db");
+    reference_store(&source, &story.state);
+    let before = fs::read(&source).unwrap();
+    let ours = SqliteRuns::open(&dir.path().join("ours.db"), &SqliteOptions::default()).unwrap();
+    let imported = import(&source, &ours).unwrap();
+    assert_eq!((imported.runs.len(), imported.known.len()), (1, 0));
+    assert_eq!(ours.check(&story.key()).unwrap(), *story.head());
+    let memory = MemoryRuns::default();
+    import(&source, &memory).unwrap();
+    assert_eq!(pages(&ours, &story.key()), pages(&memory, &story.key()));
+    assert_eq!(ours.verify().unwrap().damage, Vec::new());
+    let again = import(&source, &ours).unwrap();
+    assert_eq!((again.runs.len(), again.known.len()), (0, 1), "a second time changes nothing");
+    assert_eq!(fs::read(&source).unwrap(), before);
+    let lies: [(&str, &str); 4] = [
+        (
+            "UPDATE run_state_versions SET state_json = CAST(replace(CAST(state_json AS TEXT), 'kept', 'lost') AS BLOB)",
+            "not what its digest says",
+        ),
+        ("UPDATE runs SET latest_version = 7", "newest version is missing"),
+        ("UPDATE runs SET run_id = 'other'; UPDATE run_state_versions SET run_id = 'other'", "that of another run"),
+        ("UPDATE run_state_versions SET hash_algorithm = 'md5'", "of the algorithm `md5`"),
+    ];
+    for (lie, told) in lies {
+        let path = dir.path().join("lie.db");
+        fs::write(&path, &before).unwrap();
+        Connection::open(&path).unwrap().execute_batch(lie).unwrap();
+        let error = import(&path, &MemoryRuns::default()).unwrap_err().to_string();
+        assert!(error.contains(told), "{lie}: {error}");
+    }
+    // A run that no engine decided.
+    let mut state = story.state.clone();
+    state.decisions.swap(0, 1);
+    let path = dir.path().join("lie.db");
+    fs::remove_file(&path).unwrap();
+    reference_store(&path, &state);
+    let error = import(&path, &MemoryRuns::default()).unwrap_err().to_string();
+    assert!(error.contains("has no decision in order"), "{error}");
+    let own = dir.path().join("ours.db");
+    assert!(matches!(import(&own, &MemoryRuns::default()), Err(ImportError::NotReference(_))));
+}
+
+#[test]
+fn the_samples_of_the_reference_are_imported() {
+    let Some(stores) = inputs::shared("reference/stores") else { return };
+    for name in ["flow.db", "with-wal"] {
+        let dir = tempfile::tempdir().unwrap();
+        let from = stores.join(name);
+        let source = if from.is_dir() {
+            for file in fs::read_dir(&from).unwrap() {
+                let file = file.unwrap();
+                fs::write(dir.path().join(file.file_name()), fs::read(file.path()).unwrap()).unwrap();
+            }
+            dir.path().join("store.db")
+        } else {
+            fs::write(dir.path().join(name), fs::read(&from).unwrap()).unwrap();
+            dir.path().join(name)
+        };
+        let before = seen(dir.path());
+        let store = MemoryRuns::default();
+        assert_eq!(import(&source, &store).unwrap().runs.len(), 1, "{name}");
+        assert_eq!(seen(dir.path()), before, "{name} stays as it is");
+    }
+}
+
+#[test]
+fn a_backup_is_a_store_and_never_half_of_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, story) = stored(dir.path(), &SqliteOptions::default());
+    let target = dir.path().join("backup.db");
+    store.backup(&target).unwrap();
+    let copy = SqliteRuns::open_reading(&target).unwrap();
+    assert_eq!(copy.check(&story.key()).unwrap(), *story.head());
+    assert_eq!(copy.verify().unwrap().damage, Vec::new());
+    let before = fs::read(&target).unwrap();
+    assert!(store.backup(&target).is_err(), "what is there is not overwritten");
+    assert_eq!(fs::read(&target).unwrap(), before);
+    let nowhere = dir.path().join("no/such/directory");
+    assert!(store.backup(&nowhere).is_err());
 }

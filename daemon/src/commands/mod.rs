@@ -5,9 +5,15 @@
 pub mod demo;
 #[allow(missing_docs, reason = "the arguments' docs are the help")]
 pub mod run;
+#[allow(missing_docs, reason = "the arguments' docs are the help")]
+pub mod store;
 
 use std::io::Read;
 use std::path::Path;
+
+use runpack_core::engine::Scenario;
+use runpack_core::model::ScenarioSpec;
+use runpack_core::read::{self, Profile, Unknown};
 
 /// Bytes of one input document or line, unless raised with `--max-input-bytes`.
 pub const INPUT_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -25,4 +31,16 @@ fn read_input(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
         ));
     }
     Ok(bytes)
+}
+
+fn read_scenario(path: &Path, limit: u64) -> Result<Scenario, String> {
+    let bytes = read_input(path, limit)?;
+    let place = |error: &dyn std::fmt::Display| format!("`{}`: {error}", path.display());
+    let spec: ScenarioSpec = if path.extension().is_some_and(|extension| extension == "ron") {
+        read::ron_value(&bytes, Profile::Ingest).and_then(|tree| read::ingest_value(tree, Unknown::Refuse))
+    } else {
+        read::ingest(&bytes, Unknown::Refuse)
+    }
+    .map_err(|refusal| place(&refusal))?;
+    Scenario::new(spec).map_err(|fault| place(&format_args!("invalid scenario spec: {fault}")))
 }

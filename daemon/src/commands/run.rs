@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::Args;
 use runpack_core::engine::Scenario;
 use runpack_core::model::{
-    DecisionOutcome, GateEvalRecord, NextRequest, RunConfig, RunStatus, ScenarioSpec, StatusRequest, SubmitRequest,
-    Timestamp, TriState, TriggerEvent,
+    DecisionOutcome, GateEvalRecord, NextRequest, RunConfig, RunStatus, StatusRequest, SubmitRequest, Timestamp,
+    TriState, TriggerEvent,
 };
 use runpack_core::pack::BuildOptions;
 use runpack_core::pack::layout::{ARTIFACT_BYTES_MAX, MANIFEST_NAME};
@@ -18,7 +18,7 @@ use runpack_storage::packs::{BucketStore, Destination, ExportRequest, Replace, S
 use runpack_storage::runs::{MemoryRuns, RunKey};
 use serde_json::Value;
 
-use super::{INPUT_BYTES_MAX, read_input};
+use super::{INPUT_BYTES_MAX, read_input, read_scenario};
 use crate::config::RunConfiguration;
 use crate::gatekeeper::{Answer, GateError, Gatekeeper, Queues};
 
@@ -188,18 +188,6 @@ pub async fn run(args: &RunArgs) -> Result<Outcome, String> {
     let _ = writeln!(text, "  root digest  {}", exported.manifest.integrity.root_hash);
     let _ = writeln!(text, "  pack digest  {}", exported.pack_digest);
     Ok(Outcome { text, warnings, status: head.status })
-}
-
-fn read_scenario(path: &Path, limit: u64) -> Result<Scenario, String> {
-    let bytes = read_input(path, limit)?;
-    let place = |error: &dyn std::fmt::Display| format!("`{}`: {error}", path.display());
-    let spec: ScenarioSpec = if path.extension().is_some_and(|extension| extension == "ron") {
-        read::ron_value(&bytes, Profile::Ingest).and_then(|tree| read::ingest_value(tree, Unknown::Refuse))
-    } else {
-        read::ingest(&bytes, Unknown::Refuse)
-    }
-    .map_err(|refusal| place(&refusal))?;
-    Scenario::new(spec).map_err(|fault| place(&format_args!("invalid scenario spec: {fault}")))
 }
 
 fn read_json<T: serde::de::DeserializeOwned + read::Admit>(path: &Path, limit: u64) -> Result<T, String> {

@@ -77,6 +77,19 @@ pub enum Followed<'a> {
     ToolCall,
 }
 
+impl<'a> From<&'a Entry> for Followed<'a> {
+    fn from(entry: &'a Entry) -> Self {
+        match entry {
+            Entry::Trigger(_) => Self::Trigger,
+            Entry::GateEval(_) => Self::GateEval,
+            Entry::Decision(decision) => Self::Decision(decision),
+            Entry::Packet(_) => Self::Packet,
+            Entry::Submission(_) => Self::Submission,
+            Entry::ToolCall(_) => Self::ToolCall,
+        }
+    }
+}
+
 impl Head {
     /// The head that a whole recorded state has.
     pub fn of(state: &RunState) -> Self {

@@ -42,6 +42,17 @@ pub struct LogWriter<'a> {
 }
 
 impl LogWriter<'_> {
+    /// Writes the array of what `entries` writes.
+    ///
+    /// # Errors
+    /// The writer's, or that of `entries`.
+    pub fn array(out: &mut dyn Write, entries: impl FnOnce(&mut LogWriter<'_>) -> io::Result<()>) -> io::Result<()> {
+        let mut writer = LogWriter { out, first: true };
+        entries(&mut writer)?;
+        let empty = writer.first;
+        out.write_all(if empty { b"[]" } else { b"]" })
+    }
+
     /// Writes one entry.
     ///
     /// # Errors
@@ -183,12 +194,7 @@ pub fn build(
     for artifact in &ARTIFACTS[..REQUIRED] {
         let hash = put(sink, artifact, limit, |out| match artifact.content {
             Content::Scenario => out.write_all(scenario.canonical_bytes()),
-            Content::Log(log) => {
-                let mut writer = LogWriter { out, first: true };
-                run.write(log, &mut writer)?;
-                let empty = writer.first;
-                out.write_all(if empty { b"[]" } else { b"]" })
-            }
+            Content::Log(log) => LogWriter::array(out, |writer| run.write(log, writer)),
             Content::Report => unreachable!("the report follows the required artifacts"),
         })?;
         file_hashes.push(FileHash { path: artifact.path.to_owned(), hash });

@@ -1,6 +1,7 @@
 //! Runs in a SQLite file.
 
 mod check;
+mod import;
 mod read;
 mod rows;
 mod write;
@@ -25,6 +26,7 @@ use super::{
     WriteError,
 };
 pub use check::StoreReport;
+pub use import::{ImportError, Imported, import};
 use rows::{Origin, Row, Standing};
 use write::{Job, Work, Writer};
 
@@ -151,6 +153,8 @@ enum Opening {
     Reading,
     /// Nobody writes, and nothing is left to finish: not even a lock is taken.
     Immutable,
+    /// A copy of our own, which may have to be recovered.
+    Copy,
 }
 
 /// Why the store takes no writes.
@@ -208,28 +212,14 @@ impl SqliteRuns {
         if !path.is_file() {
             return Err(OpenError::Missing(path.to_owned()));
         }
-        let beside = |end: &str| sibling(path, end);
         // Whoever writes holds this lock as long as the store is open.
-        let written = match File::open(beside("-lock")) {
+        let written = match File::open(sibling(path, "-lock")) {
             Ok(lock) => lock.try_lock().is_err(),
             Err(_) => false,
         };
-        let unfinished: Vec<_> = ["-wal", "-journal"]
-            .into_iter()
-            .filter(|end| beside(end).metadata().is_ok_and(|metadata| metadata.len() > 0))
-            .collect();
-        let mut read = path.to_owned();
-        let mut copy = None;
-        let opening = match (written, unfinished.is_empty()) {
-            (true, _) => Opening::Reading,
-            (false, true) => Opening::Immutable,
-            (false, false) => {
-                // What a killed process left must be finished first, in a copy.
-                let copied = copy_of(path, &unfinished).map_err(|error| unusable(StoreFault(error.to_string())))?;
-                read = copied.path().join("store");
-                copy = Some(copied);
-                Opening::Reading
-            }
+        let (read, opening, copy) = match written {
+            true => (path.to_owned(), Opening::Reading, None),
+            false => rested(path)?,
         };
         let store = Self {
             path: read,
@@ -254,23 +244,41 @@ impl SqliteRuns {
     }
 
     fn connect(&self) -> rusqlite::Result<Connection> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = match self.opening {
-            // A private copy may have to be recovered, which writes.
-            Opening::Reading if self._copy.is_some() => {
-                let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-                Connection::open_with_flags(&self.path, flags)?
-            }
-            Opening::Writing | Opening::Reading => Connection::open_with_flags(&self.path, flags)?,
-            Opening::Immutable => {
-                let name = format!("file:{}?immutable=1", escaped(&self.path));
-                Connection::open_with_flags(name, flags | OpenFlags::SQLITE_OPEN_URI)?
-            }
-        };
+        let connection = connect(&self.path, self.opening)?;
         connection.busy_timeout(self.busy_timeout)?;
-        connection
-            .execute_batch("PRAGMA trusted_schema = OFF; PRAGMA query_only = ON; PRAGMA cell_size_check = ON;")?;
         Ok(connection)
+    }
+
+    /// Writes a copy of the store as it is at one moment, while others read and
+    /// write; the copy is compact, and on disk when this returns.
+    ///
+    /// # Errors
+    /// There is something at `target`, or it cannot be written.
+    pub fn backup(&self, target: &Path) -> Result<(), StoreFault> {
+        let failed = |error: std::io::Error| StoreFault(format!("`{}`: {error}", target.display()));
+        private(OpenOptions::new().create_new(true).write(true)).open(target).map_err(failed)?;
+        let copied = self
+            .reading_without_transaction(|connection| connection.execute("VACUUM INTO ?1", [target.to_string_lossy()]));
+        let kept = copied.and_then(|()| {
+            File::open(target).and_then(|file| file.sync_all()).map_err(failed)?;
+            let directory = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
+        });
+        if kept.is_err() {
+            // Half a copy must not look like one.
+            let _ = std::fs::remove_file(target);
+        }
+        kept
+    }
+
+    fn reading_without_transaction(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<usize>,
+    ) -> Result<(), StoreFault> {
+        let connection = self.connect().map_err(|error| say(&error))?;
+        // VACUUM INTO writes elsewhere, which this would refuse.
+        connection.execute_batch("PRAGMA query_only = OFF").map_err(|error| say(&error))?;
+        work(&connection).map(drop).map_err(|error| say(&error))
     }
 
     fn give_back(&self, connection: Connection) {
@@ -551,6 +559,46 @@ fn sibling(path: &Path, end: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(end);
     PathBuf::from(name)
+}
+
+/// How to read a file that nobody writes: as it is, or, if a killed process left
+/// something to finish, in a copy, so that the file stays as it is.
+fn rested(path: &Path) -> Result<(PathBuf, Opening, Option<tempfile::TempDir>), OpenError> {
+    let left = |end: &&str| sibling(path, end).metadata().is_ok_and(|metadata| metadata.len() > 0);
+    let unfinished: Vec<_> = ["-wal", "-journal"].into_iter().filter(left).collect();
+    if unfinished.is_empty() {
+        return Ok((path.to_owned(), Opening::Immutable, None));
+    }
+    let copy = copy_of(path, &unfinished)
+        .map_err(|error| OpenError::Unusable { path: path.to_owned(), fault: StoreFault(error.to_string()) })?;
+    Ok((copy.path().join("store"), Opening::Copy, Some(copy)))
+}
+
+/// A connection to somebody else's database, which is not written.
+fn at_rest(path: &Path) -> Result<(Connection, Option<tempfile::TempDir>), OpenError> {
+    if !path.is_file() {
+        return Err(OpenError::Missing(path.to_owned()));
+    }
+    let (read, opening, copy) = rested(path)?;
+    let unusable = |error| OpenError::Unusable { path: path.to_owned(), fault: say(&error) };
+    Ok((connect(&read, opening).map_err(unusable)?, copy))
+}
+
+fn connect(path: &Path, opening: Opening) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = match opening {
+        Opening::Writing | Opening::Reading => Connection::open_with_flags(path, flags)?,
+        Opening::Copy => {
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            Connection::open_with_flags(path, flags)?
+        }
+        Opening::Immutable => {
+            let name = format!("file:{}?immutable=1", escaped(path));
+            Connection::open_with_flags(name, flags | OpenFlags::SQLITE_OPEN_URI)?
+        }
+    };
+    connection.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA query_only = ON; PRAGMA cell_size_check = ON;")?;
+    Ok(connection)
 }
 
 /// A copy of a store that nobody has open, with what is left to finish.
