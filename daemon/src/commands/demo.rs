@@ -48,6 +48,7 @@ pub async fn demo(args: &DemoArgs) -> Result<String, String> {
         run_config: at("run-config.json"),
         triggers: None,
         calls: Some(at("calls.jsonl")),
+        store: None,
         out: Some(pack.clone()),
         replace: false,
         issue_entry_packets: false,

@@ -15,7 +15,8 @@ use runpack_core::pack::layout::{ARTIFACT_BYTES_MAX, MANIFEST_NAME};
 use runpack_core::read::{self, Profile, Unknown};
 use runpack_storage::packs::object::PublishOptions;
 use runpack_storage::packs::{BucketStore, Destination, ExportRequest, Replace, Stores, export, in_object_storage};
-use runpack_storage::runs::{MemoryRuns, RunKey};
+use runpack_storage::runs::sqlite::{SqliteOptions, SqliteRuns};
+use runpack_storage::runs::{Defined, MemoryRuns, RunKey, RunStore, ScenarioStore};
 use serde_json::Value;
 
 use super::{INPUT_BYTES_MAX, read_input, read_scenario};
@@ -65,6 +66,9 @@ pub struct RunArgs {
     /// Providers, policy, trust and anchors [default: the time provider alone]
     #[arg(long, value_name = "decision-gate.toml")]
     pub config: Option<PathBuf>,
+    /// Keep the run and its scenario in this run store too [default: in memory, for this run only]
+    #[arg(long, value_name = "FILE")]
+    pub store: Option<PathBuf>,
     /// The manifest's name
     #[arg(long, value_name = "NAME", default_value = MANIFEST_NAME)]
     pub manifest_name: String,
@@ -77,6 +81,19 @@ pub struct RunArgs {
     /// Bytes of one artifact of the pack
     #[arg(long, value_name = "BYTES", value_parser = read::byte_count, default_value_t = ARTIFACT_BYTES_MAX)]
     pub max_artifact_bytes: u64,
+}
+
+/// The store, with the scenario in it: without, nobody could export the run.
+fn kept(path: &Path, scenario: &Scenario) -> Result<SqliteRuns, String> {
+    let store = SqliteRuns::open(path, &SqliteOptions::default()).map_err(|error| error.to_string())?;
+    match store.define(&Arc::new(scenario.clone())).map_err(|error| error.to_string())? {
+        Defined::New | Defined::Same => Ok(store),
+        Defined::Other(digest) => Err(format!(
+            "the store has another scenario {}, with spec hash {digest}\n\
+             hint: `runpackd store scenario retire` frees an id",
+            scenario.spec().scenario_id
+        )),
+    }
 }
 
 /// Where the pack goes.
@@ -128,7 +145,10 @@ pub async fn run(args: &RunArgs) -> Result<Outcome, String> {
     let kept_by = destination(args, storage)?;
     let anchor_policy = settings.anchors.clone();
     let gather_deadline = Duration::from_millis(args.gather_timeout_ms);
-    let runs = Arc::new(MemoryRuns::default());
+    let runs: Arc<dyn RunStore> = match &args.store {
+        Some(path) => Arc::new(kept(path, &scenario)?),
+        None => Arc::new(MemoryRuns::default()),
+    };
     let queues = Queues::default();
     let gatekeeper = Gatekeeper { runs, registry, settings, policy, gather_deadline, queues };
 
