@@ -181,7 +181,12 @@ impl SqliteRuns {
         let io = |error: std::io::Error| unusable(StoreFault(error.to_string()));
         let lock = lock_file(path).and_then(|file| file.lock_shared().map(|()| file)).map_err(io)?;
         // A store holds what agents were told, so it is its owner's alone.
-        private(OpenOptions::new().create(true).write(true).truncate(false)).open(path).map_err(io)?;
+        match private(OpenOptions::new().create_new(true).write(true)).open(path) {
+            // SQLite syncs the entries of files that it makes itself; this one is ours.
+            Ok(_) => sync_directory_of(path).map_err(io)?,
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(io(error)),
+        }
         let connection = writing(path, options)?;
         let broken = Arc::new(Mutex::new(None));
         let (jobs, waiting) = sync_channel(QUEUE_MAX);
@@ -261,8 +266,7 @@ impl SqliteRuns {
             .reading_without_transaction(|connection| connection.execute("VACUUM INTO ?1", [target.to_string_lossy()]));
         let kept = copied.and_then(|()| {
             File::open(target).and_then(|file| file.sync_all()).map_err(failed)?;
-            let directory = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
+            sync_directory_of(target).map_err(failed)
         });
         if kept.is_err() {
             // Half a copy must not look like one.
@@ -542,6 +546,12 @@ fn refused(path: &Path, found: &FileStanding) -> OpenError {
 
 fn lock_file(path: &Path) -> std::io::Result<File> {
     private(OpenOptions::new().create(true).write(true).truncate(false)).open(sibling(path, "-lock"))
+}
+
+/// Makes the name of a new file as durable as what is in it.
+fn sync_directory_of(path: &Path) -> std::io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
 }
 
 #[cfg(unix)]
