@@ -14,9 +14,9 @@ use runpack_core::engine::{
     self, DecideError, Entry, Head, IssueError, Plan, Policy, Scenario, Settings, StartError, SubmitOutcome,
 };
 use runpack_core::model::{
-    CorrelationId, EvidenceContext, GateEvalRecord, NextRequest, RunConfig, RunId, ScenarioId, ScenarioStatus,
-    StatusRequest, SubmissionId, SubmitRequest, SubmitResult, Timestamp, ToolCallError, ToolMethod, TriggerEvent,
-    TriggerId, TriggerResult,
+    CorrelationId, EvidenceContext, GateEvalRecord, NextRequest, RunConfig, RunId, RunState, ScenarioId,
+    ScenarioStatus, StatusRequest, SubmissionId, SubmitRequest, SubmitResult, Timestamp, ToolCallError, ToolMethod,
+    TriggerEvent, TriggerId, TriggerResult,
 };
 use runpack_providers::{Registry, gather};
 use runpack_storage::runs::{Decided, ReadError, RunKey, RunStore, StoredRun, Which, WriteError};
@@ -125,7 +125,7 @@ pub struct Answer {
 }
 
 impl Gatekeeper {
-    /// Begins a run.
+    /// Begins a run, and answers it as it began.
     ///
     /// # Errors
     /// [`GateError::Start`], or a run of that name is there already.
@@ -135,9 +135,12 @@ impl Gatekeeper {
         config: &RunConfig,
         started_at: Timestamp,
         issue_entry_packets: bool,
-    ) -> Result<(), GateError> {
+    ) -> Result<RunState, GateError> {
         let opening = engine::start(scenario, config, started_at, issue_entry_packets, &self.policy)?;
-        Ok(self.runs.create(&opening.head, &opening.entries)?)
+        self.runs.create(&opening.head, &opening.entries)?;
+        let mut state = opening.head.empty_state();
+        opening.entries.into_iter().for_each(|entry| entry.log(&mut state));
+        Ok(state)
     }
 
     /// Decides on behalf of an agent.

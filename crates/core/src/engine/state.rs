@@ -65,6 +65,20 @@ pub enum Entry {
     ToolCall(ToolCallRecord),
 }
 
+impl Entry {
+    /// Puts the entry at the end of its log.
+    pub fn log(self, state: &mut RunState) {
+        match self {
+            Self::Trigger(record) => state.triggers.push(record),
+            Self::GateEval(record) => state.gate_evals.push(record),
+            Self::Decision(record) => state.decisions.push(record),
+            Self::Packet(record) => state.packets.push(record),
+            Self::Submission(record) => state.submissions.push(record),
+            Self::ToolCall(record) => state.tool_calls.push(record),
+        }
+    }
+}
+
 /// What an entry means for the head: only decisions have to be read.
 #[derive(Debug, Clone, Copy)]
 #[allow(missing_docs, reason = "each is an entry of the log of that name")]

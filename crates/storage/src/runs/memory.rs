@@ -240,31 +240,23 @@ impl Stored {
     }
 
     fn push(&mut self, entry: Entry) {
-        let state = &mut self.state;
-        match entry {
-            Entry::Trigger(record) => state.triggers.push(record),
-            Entry::GateEval(record) => {
-                extend(&mut self.evaluated, record.trigger_id.clone(), state.gate_evals.len());
-                state.gate_evals.push(record);
-            }
+        let state = &self.state;
+        match &entry {
+            Entry::GateEval(record) => extend(&mut self.evaluated, &record.trigger_id, state.gate_evals.len()),
+            Entry::Packet(record) => extend(&mut self.issued, &record.decision_id, state.packets.len()),
             Entry::Decision(record) => {
                 self.decided.insert(record.trigger_id.clone(), state.decisions.len());
-                state.decisions.push(record);
-            }
-            Entry::Packet(record) => {
-                extend(&mut self.issued, record.decision_id.clone(), state.packets.len());
-                state.packets.push(record);
             }
             Entry::Submission(record) => {
                 self.submitted.insert(record.submission_id.clone(), state.submissions.len());
-                state.submissions.push(record);
             }
-            Entry::ToolCall(record) => state.tool_calls.push(record),
+            Entry::Trigger(_) | Entry::ToolCall(_) => {}
         }
+        entry.log(&mut self.state);
     }
 }
 
 /// Entries of one trigger or decision lie together in their log.
-fn extend<K: Ord>(ranges: &mut BTreeMap<K, Range<usize>>, key: K, position: usize) {
-    ranges.entry(key).and_modify(|range| range.end = position + 1).or_insert(position..position + 1);
+fn extend<K: Ord + Clone>(ranges: &mut BTreeMap<K, Range<usize>>, key: &K, position: usize) {
+    ranges.entry(key.clone()).and_modify(|range| range.end = position + 1).or_insert(position..position + 1);
 }

@@ -149,16 +149,7 @@ impl Story {
     }
 
     fn log(&mut self, entries: &[Entry]) {
-        for entry in entries.iter().cloned() {
-            match entry {
-                Entry::Trigger(record) => self.state.triggers.push(record),
-                Entry::GateEval(record) => self.state.gate_evals.push(record),
-                Entry::Decision(record) => self.state.decisions.push(record),
-                Entry::Packet(record) => self.state.packets.push(record),
-                Entry::Submission(record) => self.state.submissions.push(record),
-                Entry::ToolCall(record) => self.state.tool_calls.push(record),
-            }
-        }
+        entries.iter().cloned().for_each(|entry| entry.log(&mut self.state));
         self.state.current_stage_id = self.head.current_stage_id.clone();
         self.state.stage_entered_at = self.head.stage_entered_at;
         self.state.status = self.head.status;
