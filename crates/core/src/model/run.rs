@@ -9,7 +9,7 @@ use super::{
     RunId, ScenarioId, StageId, SubmissionId, TenantId, Timestamp, TriggerRecord,
 };
 use crate::canon::Digest;
-use crate::read::{Admit, Refusal};
+use crate::read::{Admit, Refusal, below};
 
 string_enum! {
     /// Where a run stands.
@@ -66,14 +66,6 @@ impl Admit for RunState {
             submission.payload.admit_at(&format!("/submissions/{index}/payload"))?;
         }
         Ok(())
-    }
-}
-
-fn below(prefix: &str, refusal: Refusal) -> Refusal {
-    match refusal {
-        Refusal::Integer { at, number } => Refusal::Integer { at: format!("{prefix}{at}"), number },
-        Refusal::TooDeep { at, limit } => Refusal::TooDeep { at: format!("{prefix}{at}"), limit },
-        other => other,
     }
 }
 

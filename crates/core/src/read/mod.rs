@@ -138,6 +138,15 @@ pub trait Admit {
     }
 }
 
+/// The same refusal, for a value that lies at `prefix` in a larger one.
+pub fn below(prefix: &str, refusal: Refusal) -> Refusal {
+    match refusal {
+        Refusal::Integer { at, number } => Refusal::Integer { at: format!("{prefix}{at}"), number },
+        Refusal::TooDeep { at, limit } => Refusal::TooDeep { at: format!("{prefix}{at}"), limit },
+        other => other,
+    }
+}
+
 /// Reads a document that will be recorded.
 ///
 /// # Errors
