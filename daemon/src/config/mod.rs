@@ -1,8 +1,11 @@
-//! `decision-gate.toml`: the sections a one-shot run reads.
+//! `decision-gate.toml`: the sections a one-shot run reads, and in [`service`]
+//! those that only a service needs.
 //!
-//! The sections that only a service needs are recognised and left alone, so one
+//! A one-shot run recognises a service's sections and leaves them alone, so one
 //! file serves both. A table or key that no section knows is refused: a typo in
 //! a security setting must not be silence.
+
+mod service;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,6 +19,10 @@ use runpack_storage::packs::object::{Key, OnExisting, PublishOptions, StoreOptio
 use runpack_storage::packs::{BucketStore, Stores};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+
+pub use service::{
+    JournalMode, RunStoreConfig, SchemaStoreConfig, ServerConfiguration, ServiceConfiguration, SqliteConfig, SyncMode,
+};
 
 /// Bytes of a config file.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
@@ -429,16 +436,7 @@ impl RunConfiguration {
     /// # Errors
     /// See [`ConfigError`].
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        use std::io::Read;
-        let shown = path.display().to_string();
-        let failed = |source| ConfigError::Read { path: shown.clone(), source };
-        let file = std::fs::File::open(path).map_err(failed)?;
-        let mut text = String::new();
-        file.take(CONFIG_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
-        if text.len() as u64 > CONFIG_BYTES_MAX {
-            return Err(ConfigError::TooLarge { path: shown });
-        }
-        Self::parse(&text, &shown)
+        Self::parse(&read_text(path)?, &path.display().to_string())
     }
 
     fn parse(text: &str, path: &str) -> Result<Self, ConfigError> {
@@ -458,7 +456,7 @@ impl RunConfiguration {
         if file.namespace.authority.mode != AuthorityMode::None {
             return Err(wrong(
                 "namespace.authority.mode",
-                "a one-shot run asks no namespace authority\nhint: use \"none\" in the config of the run",
+                "this version asks no namespace authority\nhint: use \"none\"",
             ));
         }
         let permissive = file.dev.permissive || file.server.mode == ServerMode::DevPermissive;
@@ -477,6 +475,20 @@ impl RunConfiguration {
         let storage = file.runpack_storage.map(|table| storage(&table)).transpose()?;
         Ok(Self { settings, policy, registry, security, storage, warnings })
     }
+}
+
+/// The text of a config file.
+fn read_text(path: &Path) -> Result<String, ConfigError> {
+    use std::io::Read;
+    let shown = path.display().to_string();
+    let failed = |source| ConfigError::Read { path: shown.clone(), source };
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let mut text = String::new();
+    file.take(CONFIG_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > CONFIG_BYTES_MAX {
+        return Err(ConfigError::TooLarge { path: shown });
+    }
+    Ok(text)
 }
 
 fn settings(file: &File, permissive: bool) -> Result<Settings, ConfigError> {
@@ -589,7 +601,7 @@ fn registry(tables: Vec<ProviderTable>, warnings: &mut Vec<String>) -> Result<Re
             return Err(wrong(format!("{key}.trust"), "this version cannot check evidence signatures"));
         }
         if table.kind == ProviderKind::Mcp {
-            return Err(wrong(key, "external MCP providers are not supported by a one-shot run"));
+            return Err(wrong(key, "this version asks no external MCP providers"));
         }
         let config = table.config.unwrap_or_else(|| toml::Value::Table(toml::Table::new()));
         let provider: Arc<dyn Provider> = match name.as_str() {
