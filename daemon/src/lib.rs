@@ -1,10 +1,11 @@
-//! The service: the trigger loop, its config, its tools, and the commands of
+//! The service: the trigger loop, its config, its tools and faces, and the commands of
 //! `runpackd`.
 
 pub mod access;
 pub mod commands;
 pub mod config;
 pub mod gatekeeper;
+pub mod rpc;
 pub mod scenarios;
 pub mod service;
 pub mod talk;
