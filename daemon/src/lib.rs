@@ -1,10 +1,12 @@
-//! The service: the trigger loop, its config, its tools and faces, and the commands of
+//! The service: the trigger loop, its config, its doors, and the commands of
 //! `runpackd`.
 
 pub mod access;
 pub mod commands;
 pub mod config;
+pub mod correlation;
 pub mod gatekeeper;
+pub mod http;
 pub mod rpc;
 pub mod scenarios;
 pub mod service;

@@ -5,9 +5,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use runpack_core::model::RunStatus;
-use runpackd_lib::commands::{demo, run, store};
+use runpackd_lib::commands::{demo, run, serve, store};
+use runpackd_lib::talk::{printable, talk};
+use tokio::runtime::Builder;
 
-/// Run scenarios and export packs
+/// Run scenarios and export packs, once or as a service
 #[derive(Parser)]
 #[command(name = "runpackd", version, max_term_width = 100, disable_help_flag = true)]
 struct Cli {
@@ -22,12 +24,17 @@ struct Cli {
 enum Command {
     Run(Box<run::RunArgs>),
     Demo(demo::DemoArgs),
+    Serve(serve::ServeArgs),
     Store(Box<store::StoreArgs>),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let mut builder = match cli.command {
+        Command::Serve(_) => Builder::new_multi_thread(),
+        Command::Run(_) | Command::Demo(_) | Command::Store(_) => Builder::new_current_thread(),
+    };
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return could_not(&format!("cannot start: {error}")),
     };
@@ -41,11 +48,14 @@ fn main() -> ExitCode {
             say(&text);
             ExitCode::SUCCESS
         }),
+        Command::Serve(args) => runtime.block_on(serve::serve(&args)).map(|()| ExitCode::SUCCESS),
         Command::Store(args) => store::store(&args).map(|(text, whole)| {
             say(&text);
             if whole { ExitCode::SUCCESS } else { ExitCode::from(1) }
         }),
     };
+    // A call that did not finish in time is not waited for again.
+    runtime.shutdown_background();
     outcome.unwrap_or_else(|error| could_not(&error))
 }
 
@@ -57,14 +67,4 @@ fn could_not(error: &str) -> ExitCode {
 /// Results go to stdout. A reader that went away is no failure of the run.
 fn say(text: &str) {
     let _ = std::io::stdout().write_all(printable(text).as_bytes());
-}
-
-/// Talk goes to stderr.
-fn talk(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{}", printable(text));
-}
-
-/// Ids and evidence come from files: no control character reaches a terminal.
-fn printable(text: &str) -> String {
-    text.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}")
 }

@@ -6,6 +6,8 @@ pub mod demo;
 #[allow(missing_docs, reason = "the arguments' docs are the help")]
 pub mod run;
 #[allow(missing_docs, reason = "the arguments' docs are the help")]
+pub mod serve;
+#[allow(missing_docs, reason = "the arguments' docs are the help")]
 pub mod store;
 
 use std::io::Read;

@@ -1,0 +1,333 @@
+//! The HTTP door: connections, limits, and who may knock.
+//!
+//! Connections are accepted here rather than by `axum::serve`, which has no
+//! time limit for a request's head. What a request means is `rpc`'s to say.
+
+mod patience;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN};
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::Response;
+use axum::routing::{get, post};
+use http_body_util::BodyExt as _;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use crate::access::Caller;
+use crate::correlation::{self, ServerIds};
+use crate::rpc::{Fault, Kind, Reply, Rpc, unforeseen};
+use crate::talk::talk;
+
+const CORRELATION: HeaderName = HeaderName::from_static("x-correlation-id");
+const SERVER_CORRELATION: HeaderName = HeaderName::from_static("x-server-correlation-id");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Headers of one request.
+const HEADERS_MAX: usize = 64;
+/// Bytes of one request's head.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// How much of a body that was refused is still read, and for how long: a
+/// client that is writing does not hear the refusal.
+const LEFTOVER_BYTES_MAX: usize = 16 * 1024 * 1024;
+const LEFTOVER_WAIT: Duration = Duration::from_secs(2);
+
+/// How much the door takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of one request's body.
+    pub body_bytes_max: usize,
+    /// Calls at work at once; more are refused.
+    pub inflight_max: usize,
+    /// Connections at once; more wait to be accepted.
+    pub connections_max: usize,
+    /// How long a request's head may take.
+    pub head_wait: Duration,
+    /// How long a connection may be silent between requests.
+    pub idle_wait: Duration,
+    /// How long a request's body may take.
+    pub body_wait: Duration,
+    /// How long calls at work may take once the server is told to stop.
+    pub drain_wait: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 1024 * 1024,
+            inflight_max: 256,
+            connections_max: 1024,
+            head_wait: Duration::from_secs(5),
+            idle_wait: Duration::from_secs(60),
+            body_wait: Duration::from_secs(10),
+            drain_wait: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Serves until `stop` says so, and then finishes what is at work.
+///
+/// # Errors
+/// The listener's.
+pub async fn serve(listener: TcpListener, rpc: Rpc, limits: Limits, stop: impl Future<Output = ()>) -> io::Result<()> {
+    let door = Arc::new(Door {
+        rpc: Arc::new(rpc),
+        limits,
+        inflight: Arc::new(Semaphore::new(limits.inflight_max)),
+        names: names(listener.local_addr()?),
+        ids: ServerIds::default(),
+        draining: AtomicBool::new(false),
+    });
+    let router = Router::new()
+        .route("/rpc", post(answer_rpc))
+        .route("/healthz", get(async || status(StatusCode::OK, "ok")))
+        .route("/readyz", get(readyz))
+        .with_state(Arc::clone(&door));
+    let mut server = http1::Builder::new();
+    server.header_read_timeout(limits.head_wait).max_headers(HEADERS_MAX).max_buf_size(HEAD_BYTES_MAX);
+    let places = Arc::new(Semaphore::new(limits.connections_max));
+    let connections = GracefulShutdown::new();
+    tokio::pin!(stop);
+    loop {
+        let (stream, place) = tokio::select! {
+            () = &mut stop => break,
+            accepted = accept(&listener, &places) => accepted,
+        };
+        // Answers are written in one piece; waiting for more only delays them.
+        let _ = stream.set_nodelay(true);
+        let (stream, patience) = patience::patient(stream, limits.idle_wait);
+        let service = TowerToHyperService::new(router.clone());
+        let connection = server.clone().timer(patience).serve_connection(TokioIo::new(stream), service);
+        let connection = connections.watch(connection);
+        tokio::spawn(async move {
+            // How a connection ends is the client's business.
+            let _ = connection.await;
+            drop(place);
+        });
+    }
+    door.draining.store(true, Ordering::Relaxed);
+    drop(listener);
+    let drained = timeout(limits.drain_wait, async {
+        connections.shutdown().await;
+        // A caller who went away leaves its call at work.
+        let all = u32::try_from(limits.inflight_max).unwrap_or(u32::MAX);
+        let _ = door.inflight.acquire_many(all).await;
+    });
+    if drained.await.is_err() {
+        let left = limits.inflight_max - door.inflight.available_permits();
+        talk(&format!("warning: stopped with {left} calls at work"));
+    }
+    Ok(())
+}
+
+/// The next connection, once there is a place for it.
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, Option<OwnedSemaphorePermit>) {
+    // It is never closed, so there is always a place in the end.
+    let place = Arc::clone(places).acquire_owned().await.ok();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return (stream, place),
+            // Out of descriptors, most likely: others have to end first.
+            Err(error) => {
+                talk(&format!("warning: cannot accept a connection: {error}"));
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// Names under which a server at a loopback address is called on purpose. A
+/// page whose own name was made to resolve to this machine calls by that name.
+fn names(address: SocketAddr) -> Vec<String> {
+    let port = address.port();
+    let mut names = ["127.0.0.1", "localhost", "[::1]"].map(|name| format!("{name}:{port}")).to_vec();
+    // Any other of the many loopback addresses.
+    let bound = SocketAddr::new(address.ip(), port).to_string();
+    if !names.contains(&bound) {
+        names.push(bound);
+    }
+    if port == 80 {
+        let bare: Vec<_> = names.iter().map(|name| name.trim_end_matches(":80").to_owned()).collect();
+        names.extend(bare);
+    }
+    names
+}
+
+/// What every request passes.
+struct Door {
+    rpc: Arc<Rpc>,
+    limits: Limits,
+    inflight: Arc<Semaphore>,
+    names: Vec<String>,
+    ids: ServerIds,
+    draining: AtomicBool,
+}
+
+async fn answer_rpc(State(door): State<Arc<Door>>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let (reply, client) = match door.admit(&head) {
+        Ok(client) => (door.answer(&head, body).await.unwrap_or_else(|fault| fault.reply()), client),
+        Err(fault) => {
+            finish_reading(body);
+            (fault.reply(), None)
+        }
+    };
+    let mut response = json(reply.status, reply.body);
+    let headers = response.headers_mut();
+    headers.extend(client.map(|id| (CORRELATION, id)));
+    headers.extend(HeaderValue::try_from(door.ids.next()).map(|id| (SERVER_CORRELATION, id)));
+    // Said here, since the connection itself may hear of it a moment later.
+    if door.draining.load(Ordering::Relaxed) {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+async fn readyz(State(door): State<Arc<Door>>) -> Response {
+    let rpc = Arc::clone(&door.rpc);
+    let ready = tokio::task::spawn_blocking(move || rpc.service().ready()).await.unwrap_or(false);
+    if ready && !door.draining.load(Ordering::Relaxed) {
+        status(StatusCode::OK, "ready")
+    } else {
+        status(StatusCode::SERVICE_UNAVAILABLE, "not_ready")
+    }
+}
+
+fn status(code: StatusCode, word: &str) -> Response {
+    json(code.as_u16(), format!("{{\"status\":\"{word}\"}}").into_bytes())
+}
+
+fn json(status: u16, body: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}
+
+impl Door {
+    /// Whether the head alone speaks against a request. Answers the caller's
+    /// correlation id.
+    fn admit(&self, head: &Parts) -> Result<Option<HeaderValue>, Fault> {
+        let text = |name| head.headers.get(name).map(|value| value.to_str().unwrap_or_default());
+        let called = |name: &str| self.names.iter().any(|known| known.eq_ignore_ascii_case(name));
+        let target = head.uri.authority().map(|authority| authority.as_str());
+        if !text(HOST).is_some_and(called)
+            || head.headers.get_all(HOST).iter().count() > 1
+            || !target.is_none_or(called)
+        {
+            let message = format!("this server is called {}\nhint: use one of these in the URL", self.names.join(", "));
+            return Err(Fault::new(Kind::InvalidRequest, message).with_status(421));
+        }
+        let own = |origin: &str| origin.strip_prefix("http://").is_some_and(called);
+        if !head.headers.get_all(ORIGIN).iter().all(|origin| origin.to_str().is_ok_and(own)) {
+            let message = "unauthorized: requests made by web pages are refused\nhint: call from a program, which sends no Origin header";
+            return Err(Fault::new(Kind::Unauthorized, message));
+        }
+        let client = match head.headers.get(CORRELATION) {
+            None => None,
+            Some(value) => match correlation::client(value.as_bytes()) {
+                Ok(id) => HeaderValue::try_from(id).ok(),
+                Err(label) => {
+                    let message = format!(
+                        "invalid correlation id: {label}\nhint: send 1 to 128 letters, digits or !#$%&'*+-.^_`|~ as x-correlation-id"
+                    );
+                    return Err(Fault::new(Kind::InvalidCorrelationId, message));
+                }
+            },
+        };
+        let media = text(CONTENT_TYPE).and_then(|media| media.split(';').next()).unwrap_or_default();
+        if !media.trim().eq_ignore_ascii_case("application/json") {
+            let message = "the body is not declared as JSON\nhint: send the header Content-Type: application/json";
+            return Err(Fault::new(Kind::InvalidRequest, message).with_status(415));
+        }
+        Ok(client)
+    }
+
+    /// Reads the body and has the call done.
+    async fn answer(&self, head: &Parts, body: Body) -> Result<Reply, Fault> {
+        let bytes = self.read(head, body).await?;
+        let overloaded = || Fault::new(Kind::InflightLimit, "server overloaded\nhint: ask again in a moment");
+        let permit = Arc::clone(&self.inflight).try_acquire_owned().map_err(|_| overloaded())?;
+        let (rpc, runtime) = (Arc::clone(&self.rpc), Handle::current());
+        // Stores wait for disks, which the threads that serve connections must not.
+        let call = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            runtime.block_on(rpc.answer(&Caller::loopback(), &bytes))
+        });
+        call.await.map_err(|_| unforeseen())
+    }
+
+    async fn read(&self, head: &Parts, body: Body) -> Result<Vec<u8>, Fault> {
+        let limit = self.limits.body_bytes_max;
+        let too_large = || {
+            let message =
+                format!("request body too large\nhint: send at most {limit} bytes, or raise server.max_body_bytes");
+            Fault::new(Kind::RequestTooLarge, message)
+        };
+        let declared = head.headers.get(CONTENT_LENGTH);
+        let declared: usize = declared.and_then(|length| length.to_str().ok()?.parse().ok()).unwrap_or(0);
+        if declared > limit {
+            finish_reading(body);
+            return Err(too_large());
+        }
+        match timeout(self.limits.body_wait, collect(body, declared, limit)).await {
+            Ok(Ok(bytes)) => Ok(bytes),
+            Ok(Err(NotRead::TooLarge)) => Err(too_large()),
+            Ok(Err(NotRead::Gone)) => Err(Fault::new(Kind::InvalidRequest, "the body ended early")),
+            Err(_) => {
+                let message = format!("the body did not arrive within {} s", self.limits.body_wait.as_secs());
+                Err(Fault::new(Kind::InvalidRequest, message).with_status(408))
+            }
+        }
+    }
+}
+
+enum NotRead {
+    TooLarge,
+    Gone,
+}
+
+async fn collect(mut body: Body, declared: usize, limit: usize) -> Result<Vec<u8>, NotRead> {
+    let mut bytes = Vec::with_capacity(declared);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| NotRead::Gone)?.into_data() else { continue };
+        if data.len() > limit - bytes.len() {
+            finish_reading(body);
+            return Err(NotRead::TooLarge);
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes)
+}
+
+/// Reads on for a while what nobody will look at.
+fn finish_reading(mut body: Body) {
+    tokio::spawn(timeout(LEFTOVER_WAIT, async move {
+        let mut left = LEFTOVER_BYTES_MAX;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, bytes_of));
+            if left == 0 {
+                return;
+            }
+        }
+    }));
+}
+
+fn bytes_of(data: &impl AsRef<[u8]>) -> usize {
+    data.as_ref().len()
+}
