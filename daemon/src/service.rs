@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use runpack_core::pack::SecurityContext;
 use runpack_storage::packs::BucketStore;
-use runpack_storage::runs::sqlite::{self, SqliteOptions, SqliteRuns};
+use runpack_storage::runs::sqlite::SqliteRuns;
 use runpack_storage::runs::{MemoryRuns, RunStore, ScenarioStore};
 
 use crate::access::Access;
-use crate::config::{JournalMode, RunConfiguration, RunStoreConfig, ServiceConfiguration, SyncMode};
+use crate::config::{RunConfiguration, RunStoreConfig, ServiceConfiguration};
 use crate::gatekeeper::{Gatekeeper, Queues};
 use crate::scenarios::Scenarios;
 use crate::talk::talk;
@@ -70,19 +70,8 @@ pub struct Stores {
 pub fn open_runs(config: &RunStoreConfig) -> Result<Stores, String> {
     match config {
         RunStoreConfig::Memory => Ok(both(MemoryRuns::default())),
-        RunStoreConfig::Sqlite { path, sqlite, .. } => {
-            let options = SqliteOptions {
-                busy_timeout: sqlite.busy_timeout,
-                journal: match sqlite.journal_mode {
-                    JournalMode::Wal => sqlite::JournalMode::Wal,
-                    JournalMode::Delete => sqlite::JournalMode::Delete,
-                },
-                sync: match sqlite.sync_mode {
-                    SyncMode::Full => sqlite::SyncMode::Full,
-                    SyncMode::Normal => sqlite::SyncMode::Normal,
-                },
-            };
-            if let Some(warning) = options.warning() {
+        RunStoreConfig::Sqlite { path, sqlite } => {
+            if let Some(warning) = sqlite.warning() {
                 talk(&format!("warning: run_state_store: {warning}"));
             }
             // A first start must not fail for want of a directory.
@@ -91,7 +80,7 @@ pub fn open_runs(config: &RunStoreConfig) -> Result<Stores, String> {
                 let shown = path.display();
                 format!("run_state_store: cannot make the directory of `{shown}`: {error}\nhint: choose another run_state_store.path")
             })?;
-            SqliteRuns::open(path, &options).map(both).map_err(|error| format!("run_state_store: {error}"))
+            SqliteRuns::open(path, sqlite).map(both).map_err(|error| format!("run_state_store: {error}"))
         }
     }
 }

@@ -20,9 +20,7 @@ use runpack_storage::packs::{BucketStore, Stores};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-pub use service::{
-    JournalMode, RunStoreConfig, SchemaStoreConfig, ServerConfiguration, ServiceConfiguration, SqliteConfig, SyncMode,
-};
+pub use service::{RunStoreConfig, SchemaStoreConfig, ServerConfiguration, ServiceConfiguration};
 
 /// Bytes of a config file.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use runpack_core::model::{ProviderId, TenantId};
+use runpack_storage::runs::sqlite::{JournalMode, SqliteOptions, SyncMode};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -48,9 +49,7 @@ pub enum RunStoreConfig {
         /// The file.
         path: PathBuf,
         /// How it is written.
-        sqlite: SqliteConfig,
-        /// Head snapshots kept of one run; all without it.
-        max_versions: Option<u64>,
+        sqlite: SqliteOptions,
     },
 }
 
@@ -58,44 +57,11 @@ pub enum RunStoreConfig {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SchemaStoreConfig {
     /// The file and how it is written; in memory without it.
-    pub sqlite: Option<(PathBuf, SqliteConfig)>,
+    pub sqlite: Option<(PathBuf, SqliteOptions)>,
     /// Bytes of one schema.
     pub schema_bytes_max: u64,
     /// Schemas kept; any number without it.
     pub entries_max: Option<u64>,
-}
-
-/// How a database is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SqliteConfig {
-    /// How long a lock is waited for.
-    pub busy_timeout: Duration,
-    /// How a commit is made whole.
-    pub journal_mode: JournalMode,
-    /// What a commit waits for.
-    pub sync_mode: SyncMode,
-}
-
-/// How a commit is made whole.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum JournalMode {
-    /// By a log of what is to come.
-    #[default]
-    Wal,
-    /// By a copy of what was.
-    Delete,
-}
-
-/// What a commit waits for.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SyncMode {
-    /// The medium: an acknowledged commit survives a power failure.
-    #[default]
-    Full,
-    /// Less: the last commits may be lost then.
-    Normal,
 }
 
 /// The sections as written.
@@ -454,10 +420,11 @@ fn feedback_policy(table: FeedbackTable) -> Result<FeedbackPolicy, ConfigError> 
 }
 
 fn run_store(table: &StoreTable) -> Result<RunStoreConfig, ConfigError> {
-    let max_versions = above_zero("run_state_store.max_versions", table.max_versions)?;
+    // One head a run is kept, so there are no older versions to bound.
+    above_zero("run_state_store.max_versions", table.max_versions)?;
     Ok(match store_path(table, "run_state_store")? {
         None => RunStoreConfig::Memory,
-        Some((path, sqlite)) => RunStoreConfig::Sqlite { path, sqlite, max_versions },
+        Some((path, sqlite)) => RunStoreConfig::Sqlite { path, sqlite },
     })
 }
 
@@ -474,7 +441,7 @@ fn schema_store(table: &StoreTable) -> Result<SchemaStoreConfig, ConfigError> {
     })
 }
 
-fn store_path(table: &StoreTable, section: &str) -> Result<Option<(PathBuf, SqliteConfig)>, ConfigError> {
+fn store_path(table: &StoreTable, section: &str) -> Result<Option<(PathBuf, SqliteOptions)>, ConfigError> {
     let key = format!("{section}.path");
     match (table.kind, &table.path) {
         (StoreKind::Memory, None) => Ok(None),
@@ -484,10 +451,10 @@ fn store_path(table: &StoreTable, section: &str) -> Result<Option<(PathBuf, Sqli
         (StoreKind::Sqlite, None) => Err(wrong(key, "sqlite needs a path\nhint: name the file to keep it in")),
         (StoreKind::Sqlite, Some(path)) if path.as_os_str().is_empty() => Err(wrong(key, "must not be empty")),
         (StoreKind::Sqlite, Some(path)) => {
-            let sqlite = SqliteConfig {
+            let sqlite = SqliteOptions {
                 busy_timeout: Duration::from_millis(table.busy_timeout_ms.unwrap_or(BUSY_TIMEOUT_MS)),
-                journal_mode: table.journal_mode,
-                sync_mode: table.sync_mode,
+                journal: table.journal_mode,
+                sync: table.sync_mode,
             };
             Ok(Some((path.clone(), sqlite)))
         }
@@ -516,13 +483,10 @@ mod tests {
         assert_eq!(found.schemas, SchemaStoreConfig { sqlite: None, schema_bytes_max: 1_048_576, entries_max: None });
         assert!(!found.access.namespaces.allow_default);
         let text = format!("{HTTP}[run_state_store]\ntype = \"sqlite\"\npath = \"runs.db\"\nmax_versions = 3\n");
-        let sqlite = SqliteConfig {
-            busy_timeout: Duration::from_secs(5),
-            journal_mode: JournalMode::Wal,
-            sync_mode: SyncMode::Full,
-        };
+        let sqlite =
+            SqliteOptions { busy_timeout: Duration::from_secs(5), journal: JournalMode::Wal, sync: SyncMode::Full };
         let path = PathBuf::from("runs.db");
-        assert_eq!(parse(&text).unwrap().runs, RunStoreConfig::Sqlite { path, sqlite, max_versions: Some(3) });
+        assert_eq!(parse(&text).unwrap().runs, RunStoreConfig::Sqlite { path, sqlite });
     }
 
     #[test]

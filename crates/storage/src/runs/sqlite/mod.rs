@@ -20,6 +20,7 @@ use runpack_core::engine::{Entry, Head, Scenario};
 use runpack_core::model::{NamespaceId, PacketId, ScenarioId, SubmissionId, SubmissionRecord};
 use runpack_core::pack::layout::Log;
 use rusqlite::{Connection, OpenFlags};
+use serde::Deserialize;
 
 use super::{
     Decided, Defined, Page, Pruned, ReadError, RunKey, RunStore, ScenarioStore, StoreFault, StoredScenario, Which,
@@ -43,7 +44,7 @@ const QUEUE_MAX: usize = 1_024;
 const READERS_MAX: usize = 8;
 
 /// How a store is opened.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SqliteOptions {
     /// How long another process may hold the store.
     pub busy_timeout: Duration,
@@ -54,18 +55,22 @@ pub struct SqliteOptions {
 }
 
 /// See <https://sqlite.org/pragma.html#pragma_journal_mode>.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum JournalMode {
     /// Readers and the writer do not wait for each other.
+    #[default]
     Wal,
     /// For file systems that WAL does not work on.
     Delete,
 }
 
 /// See <https://sqlite.org/pragma.html#pragma_synchronous>.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum SyncMode {
     /// What was acknowledged survives a loss of power.
+    #[default]
     Full,
     /// What was acknowledged survives a killed process; a loss of power may
     /// take the newest of it.
