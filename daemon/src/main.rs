@@ -25,6 +25,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    runpack_storage::packs::object::on_waiting(|why| talk(&format!("still trying: {why}")));
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -15,6 +15,7 @@ mod key;
 mod publish;
 mod reader;
 mod settings;
+mod silence;
 #[cfg(test)]
 mod tests;
 
@@ -26,3 +27,4 @@ pub use object_store::path::Path as Key;
 pub use publish::{OnExisting, PublishOptions, PushError, Pushed, Receipt, publish, publish_at};
 pub use reader::ObjectReader;
 pub use settings::{BucketUrl, OptionFault, StoreOptions};
+pub use silence::on_waiting;

@@ -287,6 +287,7 @@ mod clouds {
 
     use object_store::{BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig};
 
+    use super::super::silence::Watched;
     use super::{BucketUrl, OptionFault, StoreOptions};
 
     type Store = Arc<dyn ObjectStore>;
@@ -331,6 +332,23 @@ mod clouds {
         RetryConfig { backoff, max_retries: 4, retry_timeout: Duration::from_secs(60) }
     }
 
+    /// An address at which nothing ever answered is given up on after this.
+    const SILENT: Duration = Duration::from_secs(10);
+
+    fn watched(options: &StoreOptions, hint: &'static str) -> Watched {
+        // Before all patience is gone, so that this is what is said.
+        Watched { after: SILENT.min(options.patience().total / 2), hint }
+    }
+
+    #[cfg(feature = "s3")]
+    const S3_HINT: &str = "is that the store? its address is the option `endpoint` (--store-option endpoint=URL), or \
+                           AWS_ENDPOINT_URL, or the profile's endpoint_url, or what AWS has for the region";
+    #[cfg(feature = "azure")]
+    const AZURE_HINT: &str = "is that the store? its address is the option `endpoint` (--store-option endpoint=URL), or \
+                              AZURE_STORAGE_ENDPOINT, or what Azure has for the account";
+    #[cfg(feature = "gcs")]
+    const GOOGLE_HINT: &str = "is there a way to it? a proxy is named by --store-option proxy_url=URL";
+
     #[cfg(feature = "s3")]
     pub(super) fn s3(options: &StoreOptions, url: &BucketUrl) -> Result<Store, OptionFault> {
         use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as Key, Checksum};
@@ -346,6 +364,7 @@ mod clouds {
             .with_bucket_name(&url.bucket)
             .with_region(region.or_else(|| from_file("region")).unwrap_or_else(|| "us-east-1".to_owned()))
             .with_client_options(client(options)?)
+            .with_http_connector(watched(options, S3_HINT))
             .with_retry(retry())
             .with_virtual_hosted_style_request(options.get("path_style") == Some("false"))
             // Its answer is searched for words that keys may hold.
@@ -476,6 +495,7 @@ mod clouds {
         let mut builder = MicrosoftAzureBuilder::from_env()
             .with_container_name(&url.bucket)
             .with_client_options(client(options)?)
+            .with_http_connector(watched(options, AZURE_HINT))
             .with_retry(retry());
         if options.is("emulator") {
             builder = builder.with_use_emulator(true).with_allow_http(true);
@@ -511,6 +531,7 @@ mod clouds {
         let mut builder = GoogleCloudStorageBuilder::from_env()
             .with_bucket_name(&url.bucket)
             .with_client_options(client(options)?)
+            .with_http_connector(watched(options, GOOGLE_HINT))
             .with_retry(retry());
         if options.is("anonymous") {
             builder = builder.with_skip_signature(true);
