@@ -8,6 +8,8 @@ use std::io::{self, IsTerminal, Write};
 use runpack_core::model::{ConditionId, ConditionSpec, DecisionOutcome, EvidenceValue, GateEvalRecord, TriState};
 use runpack_core::pack::{Difference, DifferenceKind, Pack, Report, Severity, Verdict, WhatIf};
 
+use crate::progress;
+
 /// Styled output for a terminal, plain text for everything else.
 pub(crate) struct Paint {
     colour: bool,
@@ -56,12 +58,16 @@ impl Paint {
 
 /// Results go to stdout. A reader that went away is no failure.
 pub(crate) fn say(text: &str) {
-    let _ = io::stdout().write_all(text.as_bytes());
+    progress::aside(|| {
+        let _ = io::stdout().write_all(text.as_bytes());
+    });
 }
 
 /// Talk goes to stderr.
 pub(crate) fn talk(text: impl Display) {
-    let _ = writeln!(io::stderr(), "{}", printable(&text.to_string()));
+    progress::aside(|| {
+        let _ = writeln!(io::stderr(), "{}", printable(&text.to_string()));
+    });
 }
 
 /// Control characters, and the marks that turn text around, made visible.

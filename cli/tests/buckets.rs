@@ -163,7 +163,30 @@ fn a_pack_is_pulled_verified_or_not_at_all() {
     let other = dir.path().join("other");
     let (code, out, err) = s3.told(&["pull", GATE, "--out", text(&other)]);
     assert_eq!((code, out.as_str()), (1, ""));
-    assert!(err.contains("was not brought") && !other.exists(), "{err}");
+    assert!(err.contains("was not brought") && err.contains("RP0201") && !other.exists(), "{err}");
+    // What the manifest does not name is not left out in silence.
+    fs::write(s3.object(RICH).join("artifacts/more.json"), "[]").unwrap();
+    let (code, out, err) = s3.told(&["pull", RICH, "--out", text(&other)]);
+    assert!(code == 1 && out.is_empty() && err.contains("artifacts/more.json") && !other.exists(), "{err}");
+    let (code, out, err) = s3.told(&["mirror", AUDIT, text(&dir.path().join("all"))]);
+    assert_eq!((code, out.as_str()), (1, "0 copied, 0 were there, 2 failed\n"), "{err}");
+}
+
+#[test]
+fn how_far_it_is_is_told_to_programs() {
+    let s3 = S3::start();
+    let dir = tempfile::tempdir().unwrap();
+    let (copy, all) = (dir.path().join("copy"), dir.path().join("all"));
+    let two = "{\"done\":1,\"total\":2}\n{\"done\":2,\"total\":2}\n";
+    for (args, lines) in [
+        (&["push", &good("release-gate"), &good("rich"), AUDIT] as &[_], two),
+        (&["mirror", AUDIT, text(&all)], two),
+        (&["pull", GATE, "--out", text(&copy)], "{\"done\":1,\"total\":1}\n"),
+        (&["verify", "--recursive", AUDIT], two),
+    ] {
+        let (code, _, err) = s3.told(&[args, &["--progress", "json"]].concat());
+        assert_eq!((code, err.as_str()), (0, lines), "{args:?}");
+    }
 }
 
 #[test]
@@ -299,6 +322,43 @@ fn without_credentials_nothing_is_asked() {
         assert!(began.elapsed() < Duration::from_secs(1), "{args:?} took {:?}", began.elapsed());
         assert!(listener.accept().is_err(), "nobody was asked");
     }
+}
+
+#[test]
+fn an_address_at_which_nobody_is_is_given_up_soon() {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let refused = format!("http://{gone}");
+    // No name has a part that long, so nobody is asked for it.
+    let unknown = format!("http://{}.invalid", "a".repeat(64));
+    let rich = good("rich");
+    let [verify, ls, push] = [&["verify", GATE] as &[_], &["ls", AUDIT], &["push", &rich, AUDIT]];
+    // How long all is tried at most, and what else is on stderr.
+    let cases: [(&[&str], &str, &[&str], u64); 6] = [
+        (verify, &refused, &[], 10),
+        (ls, &unknown, &["--store-option", "patience_s=8"], 4),
+        (verify, &refused, &["--store-option", "patience_s=8", "--progress", "json"], 4),
+        (verify, &refused, &["--store-option", "patience_s=8", "--progress", "none"], 4),
+        (ls, &refused, &["--store-option", "patience_s=8"], 4),
+        (push, &refused, &["--store-option", "patience_s=8"], 4),
+    ];
+    std::thread::scope(|scope| {
+        for (args, endpoint, more, seconds) in cases {
+            scope.spawn(move || {
+                let began = Instant::now();
+                let mut command = s3::command(0, s3::SECRET, &[args, more].concat());
+                let (code, out, err) = s3::told(command.args(["--store-option", &format!("endpoint={endpoint}")]));
+                let said = format!("{out}{err}");
+                assert_eq!(code, 2, "{said}");
+                assert!(said.contains(&format!("nothing answers at `{endpoint}`: ")), "{said}");
+                assert!(said.contains("hint: is that the store? ") && said.contains("AWS_ENDPOINT_URL"), "{said}");
+                let told = err.lines().filter(|line| line.starts_with("still trying: ")).count();
+                assert_eq!(told, usize::from(!more.contains(&"--progress")), "{said}");
+                let took = began.elapsed();
+                let most = Duration::from_secs(2 * seconds + 2);
+                assert!(took > Duration::from_secs(seconds - 1) && took < most, "{args:?} took {took:?}: {said}");
+            });
+        }
+    });
 }
 
 #[test]

@@ -372,12 +372,15 @@ fn a_storm_is_ridden_out() {
     let pack = inputs::testdata("packs/good/release-gate");
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            std::thread::sleep(Duration::from_secs(2));
+            // Longer than nobody's address is tried.
+            std::thread::sleep(Duration::from_secs(12));
             proxy.set(NOTHING);
         });
-        let patient = ["push", text(&pack), AUDIT, "--store-option", "patience_s=20"];
+        let patient = ["push", text(&pack), AUDIT, "--store-option", "patience_s=40"];
         let (code, out, err) = s3::told(&mut s3::command(proxy.port, s3::SECRET, &patient));
         assert!(code == 0 && out.contains(": published\n"), "{out}{err}");
+        assert!(err.starts_with("still trying: s3://packs: the store answers 503"), "{err}");
+        assert_eq!(err.lines().count(), 1, "{err}");
     });
     assert_eq!(server.told(&["verify", "--recursive", AUDIT]).0, 0);
 }

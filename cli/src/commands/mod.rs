@@ -18,7 +18,6 @@ pub(crate) mod push;
 pub(crate) mod replay;
 pub(crate) mod seal;
 pub(crate) mod show;
-pub(crate) mod unseal;
 pub(crate) mod verify;
 
 use std::io::Read;
@@ -113,14 +112,18 @@ impl ReadArgs {
         self.stores.stores()
     }
 
+    /// Everything is looked at, and nothing in particular expected.
+    pub(crate) fn verify_options(&self) -> VerifyOptions {
+        VerifyOptions { artifact_bytes_max: self.max_artifact_bytes, ..VerifyOptions::default() }
+    }
+
     /// Verifies a pack with everything, and reads its records if they can be.
     ///
     /// # Errors
     /// The place cannot be opened at all.
     pub(crate) fn read(&self, path: &str) -> Result<(Report, Result<Pack, String>), String> {
         let (reader, manifest_name) = self.open(path)?;
-        let options = VerifyOptions { artifact_bytes_max: self.max_artifact_bytes, ..VerifyOptions::default() };
-        let report = verify(&*reader, &manifest_name, &options);
+        let report = verify(&*reader, &manifest_name, &self.verify_options());
         let pack = Pack::read(&*reader, &manifest_name, self.max_artifact_bytes).map_err(|fault| fault.to_string());
         Ok((report, pack))
     }

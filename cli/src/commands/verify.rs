@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -15,6 +15,7 @@ use super::{COULD_NOT, INPUT_BYTES_MAX, Outcome, ReadArgs, one_standard_input, r
 use crate::batch::{self, Answer, Job};
 use crate::formats;
 use crate::out::{self, Paint};
+use crate::progress::ProgressArgs;
 
 /// Say whether packs agree with themselves, and whether their decisions come out again
 #[derive(Debug, Args)]
@@ -40,9 +41,8 @@ pub(crate) struct VerifyArgs {
     /// How to answer
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
-    /// How to tell how far it is, on stderr
-    #[arg(long, value_enum, default_value_t = Progress::Auto)]
-    progress: Progress,
+    #[command(flatten)]
+    progress: ProgressArgs,
     #[command(flatten)]
     read: ReadArgs,
     #[command(flatten)]
@@ -125,17 +125,6 @@ enum Format {
     Github,
 }
 
-/// How to tell how far it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Progress {
-    /// A bar on a terminal, nothing in a pipe
-    Auto,
-    /// A line of JSON for each pack
-    Json,
-    /// Nothing
-    None,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum LaneName {
     Verified,
@@ -143,6 +132,7 @@ enum LaneName {
 }
 
 pub(crate) fn verify(args: &VerifyArgs) -> Outcome {
+    args.progress.begin();
     let mut jobs = Vec::new();
     let lock = args.expect.expect_file.as_deref().map(read_lock).transpose()?;
     let paths = all_paths(args)?;
@@ -170,13 +160,8 @@ pub(crate) fn verify(args: &VerifyArgs) -> Outcome {
     let workers = args.jobs.unwrap_or_else(|| if remote { REMOTE_JOBS } else { processors() });
     let paint = Paint::for_stdout();
     let one = jobs.len() == 1;
-    let progress = match args.progress {
-        Progress::Json => batch::Progress::Json,
-        Progress::Auto if !one && std::io::stderr().is_terminal() => batch::Progress::Bar,
-        Progress::Auto | Progress::None => batch::Progress::None,
-    };
     let mut answers = Vec::new();
-    let interrupted = batch::run(&jobs, &args.read, workers, progress, |answer| match args.format {
+    let interrupted = batch::run(&jobs, &args.read, workers, args.progress, |answer| match args.format {
         Format::Human => out::say(&human(&paint, &answer)),
         Format::Json => out::say(&formats::json_line(&answer, !one)),
         Format::Github => out::say(&formats::github(&answer)),
