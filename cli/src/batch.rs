@@ -8,7 +8,7 @@ use std::sync::mpsc;
 
 use runpack_core::pack::layout::{ARTIFACT_DIRECTORY, MANIFEST_NAME};
 use runpack_core::pack::{Report, Verdict, VerifyOptions, verify_spread};
-use runpack_storage::packs::ARCHIVE_ENDING;
+use runpack_storage::packs::{ARCHIVE_ENDING, shown};
 use walkdir::WalkDir;
 
 use crate::commands::ReadArgs;
@@ -27,7 +27,7 @@ pub(crate) struct Job {
 /// The answer about one pack.
 #[derive(Clone)]
 pub(crate) struct Answer {
-    /// As the user named it.
+    /// As the user named it, without what may be secret.
     pub(crate) path: String,
     /// Its report, or why there is none.
     pub(crate) report: Result<Report, String>,
@@ -177,7 +177,7 @@ fn answer(job: &Job, read: &ReadArgs, threads: usize) -> Answer {
         }
         Err(error) => Err(error),
     };
-    Answer { path: job.path.clone(), report }
+    Answer { path: shown(&job.path).into_owned(), report }
 }
 
 /// Every pack below `root`, in order of path: directories with a manifest,

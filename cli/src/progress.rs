@@ -34,6 +34,7 @@ static QUIET: AtomicBool = AtomicBool::new(false);
 static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
 /// Says that a store is still being tried; not where stderr is a program's.
+#[cfg(feature = "object-store")]
 pub(crate) fn waiting(why: &str) {
     if !QUIET.load(Ordering::Relaxed) {
         out::talk(format_args!("still trying: {why}"));

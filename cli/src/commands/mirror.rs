@@ -1,12 +1,12 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use runpack_storage::packs::object::{self, Bucket, BucketUrl, Pushed};
-use runpack_storage::packs::{Published, Replace, in_object_storage};
+use runpack_storage::packs::{Published, Replace, directory, in_object_storage};
 
 use super::push::{PublishArgs, verified};
-use super::{COULD_NOT, Outcome, ReadArgs, pull};
+use super::{COULD_NOT, Outcome, ReadArgs, packs_below, pull};
 use crate::batch;
 use crate::out;
 use crate::progress::ProgressArgs;
@@ -46,18 +46,18 @@ enum Target {
 pub(crate) fn mirror(args: &MirrorArgs) -> Outcome {
     args.progress.begin();
     let stores = args.read.stores()?;
-    let (packs, root) = if in_object_storage(&args.from) {
+    let packs = packs_below(&args.read, &args.from)?;
+    let root = if in_object_storage(&args.from) {
         let (_, url) = stores.bucket(&args.from).map_err(|error| error.to_string())?;
-        let root = url.to_string();
-        (stores.packs_below(&args.from).map_err(|error| error.to_string())?, root.trim_end_matches('/').to_owned())
+        url.to_string().trim_end_matches('/').to_owned()
     } else {
-        (batch::packs_below(Path::new(&args.from), args.read.manifest.as_deref())?, args.from.clone())
+        directory(&args.from).map_err(|error| error.to_string())?.display().to_string()
     };
     let target = if in_object_storage(&args.to) {
         let (bucket, url) = stores.bucket(&args.to).map_err(|error| error.to_string())?;
         Target::Bucket(bucket, url)
     } else {
-        Target::Directory(PathBuf::from(&args.to))
+        Target::Directory(directory(&args.to).map_err(|error| error.to_string())?)
     };
     let one = |index: usize| copied(args, &packs[index], &root, &target);
     let (mut worst, mut new, mut there) = (0, 0, 0);

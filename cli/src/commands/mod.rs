@@ -31,8 +31,10 @@ use runpack_core::model::ScenarioSpec;
 use runpack_core::pack::layout::ARTIFACT_BYTES_MAX;
 use runpack_core::pack::{Pack, PackReader, Report, Verdict, VerifyOptions, verify};
 use runpack_core::read::{self, Admit, Profile, Unknown};
-use runpack_storage::packs::{Links, Location, ReadOptions, Stores};
+use runpack_storage::packs::{Links, Location, ReadOptions, Stores, directory, in_object_storage, is_web, shown};
 use serde::de::DeserializeOwned;
+
+use crate::batch;
 
 /// Could not tell, or could not do.
 pub(crate) const COULD_NOT: u8 = 2;
@@ -127,6 +129,21 @@ impl ReadArgs {
         let pack = Pack::read(&*reader, &manifest_name, self.max_artifact_bytes).map_err(|fault| fault.to_string());
         Ok((report, pack))
     }
+}
+
+/// Every pack below a place, by what names it.
+pub(crate) fn packs_below(read: &ReadArgs, root: &str) -> Result<Vec<String>, String> {
+    if in_object_storage(root) {
+        return read.stores()?.packs_below(root).map_err(|error| error.to_string());
+    }
+    if is_web(root) {
+        let shown = shown(root);
+        return Err(format!(
+            "`{shown}` is one archive, and nothing is below it\nhint: name it alone, to `verify` or `pull`"
+        ));
+    }
+    let root = directory(root).map_err(|error| error.to_string())?;
+    batch::packs_below(&root, read.manifest.as_deref())
 }
 
 /// Standard input can be read once.

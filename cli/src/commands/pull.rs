@@ -1,10 +1,10 @@
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
 use runpack_core::canon::Digest;
 use runpack_core::pack::{Verdict, verify};
-use runpack_storage::packs::{CopyError, Published, Replace, copy};
+use runpack_storage::packs::{CopyError, Published, Replace, copy, directory, shown};
 
 use super::{COULD_NOT, Outcome, ReadArgs};
 use crate::out::{self, Paint};
@@ -18,7 +18,7 @@ pub(crate) struct PullArgs {
     pack: String,
     /// Where the copy goes: a directory that is absent, empty, or holds the same pack
     #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    out: String,
     /// Replace another pack at DIR
     #[arg(long)]
     replace: bool,
@@ -33,7 +33,8 @@ pub(crate) fn pull(args: &PullArgs, done: &str) -> Outcome {
     args.progress.begin();
     let mut meter = args.progress.meter(1);
     let replace = if args.replace { Replace::Yes } else { Replace::No };
-    let (published, digest) = match copied(&args.read, &args.pack, &args.out, replace) {
+    let to = directory(&args.out).map_err(|error| error.to_string())?;
+    let (published, digest) = match copied(&args.read, &args.pack, &to, replace) {
         Ok(copied) => copied,
         Err((code, error)) => {
             out::talk(format_args!("error: the pack was not {done}: {error}"));
@@ -43,7 +44,7 @@ pub(crate) fn pull(args: &PullArgs, done: &str) -> Outcome {
     meter.step();
     drop(meter);
     let how = if published == Published::Identical { "the same pack was there" } else { done };
-    let shown = out::printable(&args.out.display().to_string());
+    let shown = out::printable(&args.out);
     out::say(&format!("{shown}: {how}\n  pack digest    {digest}\n"));
     Ok(ExitCode::SUCCESS)
 }
@@ -58,7 +59,7 @@ pub(crate) fn copied(
     let (pack, manifest_name) = read.open(path).map_err(|error| (COULD_NOT, error))?;
     let options = read.verify_options();
     copy(&*pack, &manifest_name, to, replace, &options).map_err(|error| {
-        let could_not = (COULD_NOT, format!("`{path}`: {error}"));
+        let could_not = (COULD_NOT, format!("`{}`: {error}", shown(path)));
         if !matches!(error, CopyError::Read { .. } | CopyError::Unlisted(_) | CopyError::Refused(_)) {
             return could_not;
         }

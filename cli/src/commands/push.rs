@@ -3,6 +3,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use runpack_core::pack::verify;
 use runpack_storage::packs::object::{self, PublishOptions, Pushed};
+use runpack_storage::packs::shown;
 
 use super::{COULD_NOT, Outcome, ReadArgs};
 use crate::batch;
@@ -74,7 +75,7 @@ pub(crate) fn push(args: &PushArgs) -> Outcome {
         let path = &args.packs[index];
         let pack = verified(&args.read, path)?;
         object::publish(&bucket, &url.prefix, &*pack.0, &pack.1, &options)
-            .map_err(|error| (COULD_NOT, format!("{path}: {error}")))
+            .map_err(|error| (COULD_NOT, format!("{}: {error}", shown(path))))
     };
     let mut worst = 0;
     let left = batch::each(args.packs.len(), args.jobs, one, args.progress, |told| match told {

@@ -312,6 +312,6 @@ pub(super) fn runtime() -> &'static Runtime {
 }
 
 /// Waits for `work`. Not for threads of an async runtime.
-pub(super) fn wait<T>(work: impl Future<Output = T>) -> T {
+pub(in super::super) fn wait<T>(work: impl Future<Output = T>) -> T {
     runtime().block_on(work)
 }

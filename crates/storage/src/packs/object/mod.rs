@@ -19,6 +19,8 @@ mod silence;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "https")]
+pub(super) use bucket::wait;
 pub use bucket::{Bucket, ObjectFault, Patience};
 pub use find::{Collected, FoundPack, Orphan, collect, orphans, packs};
 pub use key::{KeyFault, pack_key, snapshot_key};

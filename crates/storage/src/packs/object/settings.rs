@@ -231,6 +231,10 @@ impl StoreOptions {
     ///
     /// # Errors
     /// See [`OptionFault`].
+    #[cfg_attr(
+        not(any(feature = "s3", feature = "azure", feature = "gcs")),
+        allow(unreachable_code, unused_variables, reason = "without a cloud there is none to open")
+    )]
     pub fn open(&self, url: &BucketUrl) -> Result<Bucket, OptionFault> {
         let letter = match url.scheme {
             Scheme::S3 => '3',
@@ -274,9 +278,55 @@ impl StoreOptions {
         self.get(key) == Some("true")
     }
 
-    #[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
+    #[cfg(any(feature = "s3", feature = "azure", feature = "gcs", feature = "https"))]
     fn seconds(&self, key: &str, default: u64) -> Duration {
         Duration::from_secs(self.get(key).and_then(|seconds| seconds.parse().ok()).unwrap_or(default))
+    }
+}
+
+/// Time to connect, and to wait for the next byte, where nothing else is said.
+/// There is no limit on a whole request: a slow link may take its time.
+#[cfg(any(feature = "s3", feature = "azure", feature = "gcs", feature = "https"))]
+impl StoreOptions {
+    fn connect_timeout(&self) -> Duration {
+        self.seconds("connect_timeout_s", 5)
+    }
+
+    fn read_timeout(&self) -> Duration {
+        self.seconds("read_timeout_s", 30)
+    }
+
+    /// The certificates of `ca_file`, as `parse` reads them.
+    fn certificates<C, E: fmt::Display>(
+        &self,
+        parse: impl Fn(&[u8]) -> Result<Vec<C>, E>,
+    ) -> Result<Vec<C>, OptionFault> {
+        let Some(file) = self.get("ca_file") else { return Ok(Vec::new()) };
+        let wrong = |problem: String| OptionFault::Value { key: "ca_file".to_owned(), problem };
+        let pem = std::fs::read(file).map_err(|error| wrong(format!("`{file}`: {error}")))?;
+        parse(&pem).map_err(|error| wrong(format!("`{file}`: {error}")))
+    }
+}
+
+/// The one crypto provider; a second install is the first one's doing.
+#[cfg(any(feature = "s3", feature = "azure", feature = "gcs", feature = "https"))]
+fn install_crypto() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+#[cfg(feature = "https")]
+impl StoreOptions {
+    /// A client for web addresses, with what is said of the network here.
+    pub(in super::super) fn web_client(&self) -> Result<reqwest::ClientBuilder, OptionFault> {
+        install_crypto();
+        let builder =
+            reqwest::Client::builder().connect_timeout(self.connect_timeout()).read_timeout(self.read_timeout());
+        let certificates = self.certificates(reqwest::Certificate::from_pem_bundle)?;
+        let builder = certificates.into_iter().fold(builder, reqwest::ClientBuilder::add_root_certificate);
+        let Some(proxy) = self.get("proxy_url") else { return Ok(builder) };
+        let wrong =
+            |error: reqwest::Error| OptionFault::Value { key: "proxy_url".to_owned(), problem: error.to_string() };
+        Ok(builder.proxy(reqwest::Proxy::all(proxy).map_err(wrong)?))
     }
 }
 
@@ -300,23 +350,15 @@ mod clouds {
         OptionFault::Client { url: url.to_string(), problem: error.to_string() }
     }
 
-    /// No limit on a whole request: a slow link may take its time, as long as
-    /// bytes come.
     fn client(options: &StoreOptions) -> Result<ClientOptions, OptionFault> {
-        // The one crypto provider; a second install is the first one's doing.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        super::install_crypto();
         let mut client = ClientOptions::new()
             .with_timeout_disabled()
-            .with_connect_timeout(options.seconds("connect_timeout_s", 5))
-            .with_read_timeout(options.seconds("read_timeout_s", 30))
+            .with_connect_timeout(options.connect_timeout())
+            .with_read_timeout(options.read_timeout())
             .with_allow_http(options.is("allow_http"));
-        if let Some(file) = options.get("ca_file") {
-            let wrong = |problem: String| OptionFault::Value { key: "ca_file".to_owned(), problem };
-            let pem = std::fs::read(file).map_err(|error| wrong(format!("`{file}`: {error}")))?;
-            let bundle = Certificate::from_pem_bundle(&pem).map_err(|error| wrong(format!("`{file}`: {error}")))?;
-            for certificate in bundle {
-                client = client.with_root_certificate(certificate);
-            }
+        for certificate in options.certificates(Certificate::from_pem_bundle)? {
+            client = client.with_root_certificate(certificate);
         }
         if let Some(proxy) = options.get("proxy_url") {
             client = client.with_proxy_url(proxy);
