@@ -161,7 +161,11 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("ca_file", "certificates to trust besides the system's, PEM", "3ag"),
     ("proxy_url", "a proxy to go through", "3ag"),
     ("connect_timeout_s", "seconds to connect within, 1 to 600", "3ag"),
-    ("read_timeout_s", "seconds without a byte before a request is given up, 1 to 3600", "3ag"),
+    (
+        "read_timeout_s",
+        "seconds without a byte before a request is given up, 1 to 3600; longer while much is sent",
+        "3ag",
+    ),
     ("patience_s", "seconds to go on where the store is busy, 1 to 3600", "3ag"),
 ];
 
@@ -379,7 +383,7 @@ mod clouds {
 
     fn watched(options: &StoreOptions, hint: &'static str) -> Watched {
         // Before all patience is gone, so that this is what is said.
-        Watched { after: SILENT.min(options.patience().total / 2), hint }
+        Watched { read_timeout: options.read_timeout(), after: SILENT.min(options.patience().total / 2), hint }
     }
 
     #[cfg(feature = "s3")]

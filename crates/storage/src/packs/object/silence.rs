@@ -60,8 +60,10 @@ impl Silence {
 #[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
 mod http {
     use std::error::Error;
+    use std::io;
+    use std::pin::pin;
     use std::sync::OnceLock;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     use std::time::{Duration, Instant};
 
     use futures_util::future::BoxFuture;
@@ -72,9 +74,18 @@ mod http {
 
     use super::Silence;
 
-    /// Makes clients that give up on an address at which nothing ever answered.
+    /// For a body of an answer that stops halfway.
+    const UNHURRIED: Duration = Duration::from_secs(600);
+
+    /// Bytes on their way for which an answer may take as long again.
+    const SENT_PER_TIMEOUT: u64 = 4 * 1024 * 1024;
+
+    /// Makes clients that give up on an address at which nothing ever answered,
+    /// and that do not take a slow way there for a store that is silent.
     #[derive(Debug)]
     pub(in super::super) struct Watched {
+        /// How long nothing may come, while nothing is sent.
+        pub(in super::super) read_timeout: Duration,
         /// When to give up.
         pub(in super::super) after: Duration,
         /// What to do about it.
@@ -83,15 +94,31 @@ mod http {
 
     impl HttpConnector for Watched {
         fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-            let client = ReqwestConnector::default().connect(options)?;
-            let (answered, began) = (AtomicBool::new(false), OnceLock::new());
-            Ok(HttpClient::new(Watch { client, after: self.after, hint: self.hint, answered, began }))
+            let reader = ReqwestConnector::default().connect(options)?;
+            // Its clock would run while the request is still on its way.
+            let unhurried = options.clone().with_read_timeout(UNHURRIED.max(self.read_timeout));
+            let sender = ReqwestConnector::default().connect(&unhurried)?;
+            Ok(HttpClient::new(Watch {
+                reader,
+                sender,
+                read_timeout: self.read_timeout,
+                sending: AtomicU64::new(0),
+                after: self.after,
+                hint: self.hint,
+                answered: AtomicBool::new(false),
+                began: OnceLock::new(),
+            }))
         }
     }
 
     #[derive(Debug)]
     struct Watch {
-        client: HttpClient,
+        /// For requests without a body, and for those with one.
+        reader: HttpClient,
+        sender: HttpClient,
+        read_timeout: Duration,
+        /// Bytes of all bodies that are on their way.
+        sending: AtomicU64,
         after: Duration,
         hint: &'static str,
         answered: AtomicBool,
@@ -108,7 +135,7 @@ mod http {
                 uri.scheme_str().unwrap_or_default(),
                 uri.authority().map_or("", |authority| authority.as_str())
             );
-            let error = match self.client.execute(request).await {
+            let error = match self.executed(request).await {
                 Ok(response) => {
                     self.answered.store(true, Ordering::Relaxed);
                     return Ok(response);
@@ -125,6 +152,51 @@ mod http {
                 return Err(error);
             }
             Err(HttpError::new(HttpErrorKind::Unknown, Silence { endpoint, cause, hint: self.hint }))
+        }
+    }
+
+    impl Watch {
+        async fn executed(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+            let bytes = request.body().content_length() as u64;
+            if bytes == 0 {
+                return self.reader.execute(request).await;
+            }
+            let sending = Sending::begin(&self.sending, bytes);
+            let mut answer = pin!(self.sender.execute(request));
+            let began = Instant::now();
+            let mut most = 0;
+            loop {
+                if let Ok(answer) = tokio::time::timeout(self.read_timeout, &mut answer).await {
+                    return answer;
+                }
+                // What others send takes the same way.
+                most = sending.all().max(most);
+                let shares = u32::try_from(most / SENT_PER_TIMEOUT).unwrap_or(u32::MAX);
+                if began.elapsed() >= self.read_timeout.saturating_mul(shares.saturating_add(1)) {
+                    let timed_out = io::Error::from(io::ErrorKind::TimedOut);
+                    return Err(HttpError::new(HttpErrorKind::Timeout, timed_out));
+                }
+            }
+        }
+    }
+
+    /// Counted for as long as it is on its way.
+    struct Sending<'a>(&'a AtomicU64, u64);
+
+    impl<'a> Sending<'a> {
+        fn begin(all: &'a AtomicU64, bytes: u64) -> Self {
+            all.fetch_add(bytes, Ordering::Relaxed);
+            Self(all, bytes)
+        }
+
+        fn all(&self) -> u64 {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    impl Drop for Sending<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_sub(self.1, Ordering::Relaxed);
         }
     }
 
