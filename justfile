@@ -62,7 +62,31 @@ servers:
     export RUNPACK_SERVERS="moto=http://127.0.0.1:$moto $keys,azurite=$AZURITE_BLOB_STORAGE_URL,s3rver=http://127.0.0.1:$s3rver S3RVER S3RVER"
     cargo test --locked -p runpack-cli --test servers -- --nocapture
 
-# What takes too long for every change: kill -9 in 200 exports on a release build and in 100 pushes, 10,000 honest packs, fuzzing
+# Publishing to a bucket and verifying there, beside `aws s3 cp` and, if it is installed, `rclone copy`
+bench-buckets *ARGS:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    at="$PWD/target/servers"
+    mkdir -p "$at"
+    if [ ! -x "$at/bench-venv/bin/aws" ]; then
+        python3 -m venv "$at/bench-venv"
+        "$at/bench-venv/bin/pip" install --quiet awscli==1.45.11
+    fi
+    if [ ! -x "$at/build/release/s3s-fs" ]; then
+        # The source that the tests use, with a patch that takes its own waits away.
+        source="$(cargo metadata --locked --format-version 1 | python3 -c 'import json, os, sys; \
+            print(*(os.path.dirname(p["manifest_path"]) for p in json.load(sys.stdin)["packages"] if p["name"] == "s3s-fs"))')"
+        rm -rf "$at/s3s-fs" && cp -r "$source" "$at/s3s-fs" && chmod -R u+w "$at/s3s-fs"
+        patch -d "$at/s3s-fs" -p1 < testdata/s3s-fs.patch
+        cargo build --locked --release --features binary --manifest-path "$at/s3s-fs/Cargo.toml" --target-dir "$at/build"
+    fi
+    cargo build --locked --release --bin runpack
+    rclone=()
+    if command -v rclone > /dev/null; then rclone=(--rclone "$(command -v rclone)"); fi
+    python3 testdata/bench_buckets.py --runpack "${CARGO_TARGET_DIR:-target}/release/runpack" \
+        --server "$at/build/release/s3s-fs" --aws "$at/bench-venv/bin/aws" "${rclone[@]}" {{ ARGS }}
+
+# What takes too long for every change: kill -9 in 200 exports on a release build, in 100 pushes and of 100 servers, 10,000 honest packs, fuzzing
 nightly:
     RUNPACK_KILL_ROUNDS=200 cargo test --locked --release -p runpack-daemon --test kill -- --nocapture
     RUNPACK_KILL_ROUNDS=100 cargo test --locked -p runpack-cli --test cut_off -- --nocapture

@@ -1,4 +1,4 @@
-//! Many packs at once: workers, order, progress, and Ctrl-C.
+//! Many packs at once: workers, order, and Ctrl-C.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,14 +6,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use runpack_core::pack::layout::{ARTIFACT_DIRECTORY, MANIFEST_NAME};
 use runpack_core::pack::{Report, Verdict, VerifyOptions, verify_spread};
-use runpack_storage::packs::ARCHIVE_ENDING;
+use runpack_storage::packs::{ARCHIVE_ENDING, shown};
 use walkdir::WalkDir;
 
 use crate::commands::ReadArgs;
-use crate::out;
+use crate::progress::ProgressArgs;
 
 /// One pack to verify.
 pub(crate) struct Job {
@@ -28,7 +27,7 @@ pub(crate) struct Job {
 /// The answer about one pack.
 #[derive(Clone)]
 pub(crate) struct Answer {
-    /// As the user named it.
+    /// As the user named it, without what may be secret.
     pub(crate) path: String,
     /// Its report, or why there is none.
     pub(crate) report: Result<Report, String>,
@@ -58,17 +57,6 @@ impl fmt::Display for Summary {
 /// Packs a worker takes at a time, at most.
 const AT_ONCE_MAX: usize = 16;
 
-/// How to tell how far it is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Progress {
-    /// A bar on stderr.
-    Bar,
-    /// A line of JSON on stderr for each pack.
-    Json,
-    /// Nothing.
-    None,
-}
-
 /// Verifies all jobs and hands over the answers in the order of the jobs.
 ///
 /// After Ctrl-C no further pack is begun; what was begun is finished, and the
@@ -77,47 +65,32 @@ pub(crate) fn run(
     jobs: &[Job],
     read: &ReadArgs,
     workers: usize,
-    progress: Progress,
+    progress: ProgressArgs,
     mut told: impl FnMut(Answer),
 ) -> Summary {
-    let bar = (progress == Progress::Bar).then(|| bar(jobs.len() as u64));
     // Where there are fewer packs than workers, the files of one are spread.
     let threads = workers.max(1).div_ceil(jobs.len().max(1));
     let mut summary = Summary::default();
-    let mut done = 0;
-    let step = |_: usize| {
-        done += 1;
-        if let Some(bar) = &bar {
-            bar.inc(1);
-        }
-        if progress == Progress::Json {
-            out::talk(format_args!("{{\"done\":{done},\"total\":{}}}", jobs.len()));
-        }
-    };
     summary.left = each(
         jobs.len(),
         workers,
         |index| answer(&jobs[index], read, threads),
-        step,
+        progress,
         |answer| {
             summary.count(&answer);
             told(answer);
         },
     );
-    if let Some(bar) = bar {
-        bar.finish_and_clear();
-    }
     summary
 }
 
 /// Does `count` pieces of work with some workers and hands over what they come
-/// to in their order; `step` is told as each is done. Answers how many were
-/// left because of Ctrl-C.
+/// to in their order. Answers how many were left because of Ctrl-C.
 pub(crate) fn each<T: Send>(
     count: usize,
     workers: usize,
     work: impl Fn(usize) -> T + Sync,
-    mut step: impl FnMut(usize),
+    progress: ProgressArgs,
     mut told: impl FnMut(T),
 ) -> usize {
     static STOP: AtomicBool = AtomicBool::new(false);
@@ -130,6 +103,7 @@ pub(crate) fn each<T: Send>(
     let at_once = (count / (16 * workers)).clamp(1, AT_ONCE_MAX);
     let (sender, answers) = mpsc::sync_channel(workers * 4);
     let mut done = 0;
+    let mut meter = progress.meter(count);
     std::thread::scope(|scope| {
         for _ in 0..workers {
             let (sender, next, work) = (sender.clone(), &next, &work);
@@ -151,7 +125,7 @@ pub(crate) fn each<T: Send>(
         let answers = answers.into_iter().flat_map(|(start, answers)| (start..).zip(answers));
         for (index, answer) in answers {
             done += 1;
-            step(index);
+            meter.step();
             waiting.insert(index, answer);
             while let Some(answer) = waiting.remove(&due) {
                 told(answer);
@@ -203,16 +177,7 @@ fn answer(job: &Job, read: &ReadArgs, threads: usize) -> Answer {
         }
         Err(error) => Err(error),
     };
-    Answer { path: job.path.clone(), report }
-}
-
-fn bar(total: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} packs, {eta} left");
-    let bar = ProgressBar::new(total);
-    match style {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
+    Answer { path: shown(&job.path).into_owned(), report }
 }
 
 /// Every pack below `root`, in order of path: directories with a manifest,

@@ -6,11 +6,12 @@ mod batch;
 mod commands;
 mod formats;
 mod out;
+mod progress;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use commands::{COULD_NOT, authoring, build, diff, explain, pin, pull, replay, seal, show, unseal, verify};
+use commands::{COULD_NOT, authoring, build, diff, explain, pin, pull, replay, seal, show, verify};
 #[cfg(feature = "object-store")]
 use commands::{gc, ls, mirror, push};
 
@@ -34,8 +35,20 @@ enum Command {
     Pin(pin::PinArgs),
     Explain(explain::ExplainArgs),
     Seal(seal::SealArgs),
-    Unseal(unseal::UnsealArgs),
+    /// Take a pack out of its archive, into a directory
+    ///
+    /// The copy is verified, and appears whole or not at all.
+    #[command(
+        after_help = "Exit codes: 0 unsealed, or the same pack was there; 1 the pack is refused; 2 could not tell, or could not be written.\n\nExample:\n  runpack unseal pack.runpack.tar --out ./pack"
+    )]
+    Unseal(pull::PullArgs),
     Build(Box<build::BuildArgs>),
+    /// Bring a pack from object storage, or anywhere else, into a directory
+    ///
+    /// The copy is verified, and appears whole or not at all.
+    #[command(
+        after_help = "Exit codes: 0 it is there, 1 it is refused, 2 it could not be brought.\n\nExample:\n  runpack pull s3://bucket/audit/tenant/1/namespace/1/scenario/s/run/r/spec/sha256/5f…/ --out pack"
+    )]
     Pull(pull::PullArgs),
     #[cfg(feature = "object-store")]
     Push(push::PushArgs),
@@ -49,6 +62,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    #[cfg(feature = "object-store")]
+    runpack_storage::packs::object::on_waiting(progress::waiting);
     let outcome = match Cli::parse().command {
         Command::Verify(args) => verify::verify(&args),
         Command::Replay(args) => replay::replay(&args),
@@ -57,9 +72,9 @@ fn main() -> ExitCode {
         Command::Pin(args) => pin::pin(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Seal(args) => seal::seal(&args),
-        Command::Unseal(args) => unseal::unseal(&args),
+        Command::Unseal(args) => pull::pull(&args, "unsealed"),
         Command::Build(args) => build::build(&args),
-        Command::Pull(args) => pull::pull(&args),
+        Command::Pull(args) => pull::pull(&args, "brought"),
         #[cfg(feature = "object-store")]
         Command::Push(args) => push::push(&args),
         #[cfg(feature = "object-store")]

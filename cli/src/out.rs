@@ -7,6 +7,9 @@ use std::io::{self, IsTerminal, Write};
 
 use runpack_core::model::{ConditionId, ConditionSpec, DecisionOutcome, EvidenceValue, GateEvalRecord, TriState};
 use runpack_core::pack::{Difference, DifferenceKind, Pack, Report, Severity, Verdict, WhatIf};
+use runpack_storage::packs::shown;
+
+use crate::progress;
 
 /// Styled output for a terminal, plain text for everything else.
 pub(crate) struct Paint {
@@ -56,12 +59,16 @@ impl Paint {
 
 /// Results go to stdout. A reader that went away is no failure.
 pub(crate) fn say(text: &str) {
-    let _ = io::stdout().write_all(text.as_bytes());
+    progress::aside(|| {
+        let _ = io::stdout().write_all(text.as_bytes());
+    });
 }
 
 /// Talk goes to stderr.
 pub(crate) fn talk(text: impl Display) {
-    let _ = writeln!(io::stderr(), "{}", printable(&text.to_string()));
+    progress::aside(|| {
+        let _ = writeln!(io::stderr(), "{}", printable(&text.to_string()));
+    });
 }
 
 /// Control characters, and the marks that turn text around, made visible.
@@ -89,7 +96,7 @@ fn line(text: impl Display) -> String {
 const FINDINGS_SHOWN: usize = 20;
 
 /// The answer of `verify` for people.
-pub(crate) fn report(paint: &Paint, shown: &str, report: &Report) -> String {
+pub(crate) fn report(paint: &Paint, path: &str, report: &Report) -> String {
     let mut text = String::new();
     let (word, meaning) = match report.verdict {
         Verdict::Consistent => {
@@ -99,7 +106,7 @@ pub(crate) fn report(paint: &Paint, shown: &str, report: &Report) -> String {
         Verdict::Refused => (paint.bad("refused"), "the pack is not what an exporter wrote"),
         Verdict::CouldNotTell => (paint.doubt("could not tell"), "not everything could be looked at"),
     };
-    let _ = writeln!(text, "{}: {word}: {meaning}", line(shown));
+    let _ = writeln!(text, "{}: {word}: {meaning}", line(shown(path)));
     for finding in report.findings.iter().take(FINDINGS_SHOWN) {
         let code = match finding.severity {
             Severity::Error => paint.bad(finding.code),
@@ -150,8 +157,8 @@ pub(crate) fn report(paint: &Paint, shown: &str, report: &Report) -> String {
 }
 
 /// A pack that could not even be opened.
-pub(crate) fn cannot(paint: &Paint, shown: &str, error: &str) -> String {
-    format!("{}: {}: {}\n", line(shown), paint.doubt("could not tell"), printable(error))
+pub(crate) fn cannot(paint: &Paint, path: &str, error: &str) -> String {
+    format!("{}: {}: {}\n", line(shown(path)), paint.doubt("could not tell"), printable(error))
 }
 
 /// The answer of `replay --scenario`.

@@ -15,7 +15,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{build_pack, text};
+use common::{build_large_pack, build_pack, text};
 use s3::S3;
 
 const AUDIT: &str = "s3://packs/audit";
@@ -163,7 +163,30 @@ fn a_pack_is_pulled_verified_or_not_at_all() {
     let other = dir.path().join("other");
     let (code, out, err) = s3.told(&["pull", GATE, "--out", text(&other)]);
     assert_eq!((code, out.as_str()), (1, ""));
-    assert!(err.contains("was not brought") && !other.exists(), "{err}");
+    assert!(err.contains("was not brought") && err.contains("RP0201") && !other.exists(), "{err}");
+    // What the manifest does not name is not left out in silence.
+    fs::write(s3.object(RICH).join("artifacts/more.json"), "[]").unwrap();
+    let (code, out, err) = s3.told(&["pull", RICH, "--out", text(&other)]);
+    assert!(code == 1 && out.is_empty() && err.contains("artifacts/more.json") && !other.exists(), "{err}");
+    let (code, out, err) = s3.told(&["mirror", AUDIT, text(&dir.path().join("all"))]);
+    assert_eq!((code, out.as_str()), (1, "0 copied, 0 were there, 2 failed\n"), "{err}");
+}
+
+#[test]
+fn how_far_it_is_is_told_to_programs() {
+    let s3 = S3::start();
+    let dir = tempfile::tempdir().unwrap();
+    let (copy, all) = (dir.path().join("copy"), dir.path().join("all"));
+    let two = "{\"done\":1,\"total\":2}\n{\"done\":2,\"total\":2}\n";
+    for (args, lines) in [
+        (&["push", &good("release-gate"), &good("rich"), AUDIT] as &[_], two),
+        (&["mirror", AUDIT, text(&all)], two),
+        (&["pull", GATE, "--out", text(&copy)], "{\"done\":1,\"total\":1}\n"),
+        (&["verify", "--recursive", AUDIT], two),
+    ] {
+        let (code, _, err) = s3.told(&[args, &["--progress", "json"]].concat());
+        assert_eq!((code, err.as_str()), (0, lines), "{args:?}");
+    }
 }
 
 #[test]
@@ -265,6 +288,28 @@ fn words_of_error_answers_in_a_run_id_are_only_words() {
     assert!(files(&s3.bucket()).keys().all(|key| !key.contains("SlowDown")));
 }
 
+/// In parts: the answer that finishes an upload names the key.
+#[test]
+fn words_of_error_answers_in_the_key_of_a_large_file_are_only_words() {
+    let s3 = S3::start();
+    let dir = tempfile::tempdir().unwrap();
+    build_large_pack(&dir.path().join("InternalError/SlowDown"));
+    let mirror = || s3.told(&["mirror", text(dir.path()), "s3://packs/a"]);
+    let there = "s3://packs/a/InternalError/SlowDown";
+    for done in ["1 copied, 0 were there", "0 copied, 1 were there"] {
+        let (code, out, err) = mirror();
+        assert!(code == 0 && out.starts_with(done), "{out}{err}");
+        assert_eq!(s3.told(&["verify", there]).0, 0);
+    }
+    flip(&s3.object(there).join("artifacts/scenario_spec.json"));
+    assert_eq!(s3.told(&["verify", there]).0, 1);
+    let (code, out, err) = mirror();
+    assert!(code == 2 && err.contains("is damaged"), "{out}{err}");
+    fs::remove_file(s3.object(there).join("manifest.json")).unwrap();
+    let (code, out, _) = s3.told(&["gc", "s3://packs/a", "--older-than", "0", "--delete"]);
+    assert!(code == 0 && out.contains("removed"), "{out}");
+}
+
 #[test]
 fn wrong_credentials_are_told_at_once() {
     let s3 = published();
@@ -299,6 +344,49 @@ fn without_credentials_nothing_is_asked() {
         assert!(began.elapsed() < Duration::from_secs(1), "{args:?} took {:?}", began.elapsed());
         assert!(listener.accept().is_err(), "nobody was asked");
     }
+}
+
+#[test]
+fn an_address_at_which_nobody_is_is_given_up_soon() {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let refused = format!("http://{gone}");
+    // No name has a part that long, so nobody is asked for it.
+    let unknown = format!("http://{}.invalid", "a".repeat(64));
+    let rich = good("rich");
+    let [verify, ls, push] = [&["verify", GATE] as &[_], &["ls", AUDIT], &["push", &rich, AUDIT]];
+    // Half of all patience, if that is less than ten seconds.
+    let cases: [(&[&str], &str, &[&str]); 5] = [
+        (ls, &unknown, &[]),
+        (verify, &refused, &["--progress", "json"]),
+        (verify, &refused, &["--progress", "none"]),
+        (ls, &refused, &[]),
+        (push, &refused, &[]),
+    ];
+    std::thread::scope(|scope| {
+        for (args, endpoint, more) in cases {
+            scope.spawn(move || {
+                let began = Instant::now();
+                let mut command = s3::command(0, s3::SECRET, &[args, more].concat());
+                let (code, out, err) = s3::told(command.args([
+                    "--store-option",
+                    &format!("endpoint={endpoint}"),
+                    "--store-option",
+                    "patience_s=8",
+                ]));
+                let said = format!("{out}{err}");
+                assert_eq!(code, 2, "{said}");
+                assert!(said.contains(&format!("nothing answers at `{endpoint}`: ")), "{said}");
+                assert!(said.contains("hint: is that the store? ") && said.contains("AWS_ENDPOINT_URL"), "{said}");
+                let told = err.lines().filter(|line| line.starts_with("still trying: ")).count();
+                assert_eq!(told, usize::from(!more.contains(&"--progress")), "{said}");
+                let took = began.elapsed();
+                assert!(
+                    took > Duration::from_secs(3) && took < Duration::from_secs(10),
+                    "{args:?} took {took:?}: {said}"
+                );
+            });
+        }
+    });
 }
 
 #[test]

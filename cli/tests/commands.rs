@@ -87,8 +87,7 @@ fn what_cannot_be_told_is_neither_yes_nor_no() {
         let (code, out, err) = told(["verify", path]);
         assert_eq!(code, 2, "{path}: {out}{err}");
     }
-    for (path, why) in [("https://example.org/x.runpack.tar", "directories and archives only"), ("no.tar", "not found")]
-    {
+    for (path, why) in [("ftp://example.org/x.runpack.tar", "packs are not read from"), ("no.tar", "not found")] {
         let (code, out, _) = told(["verify", path]);
         assert_eq!(code, 2, "{path}");
         assert!(out.contains("could not tell") && out.contains(why), "{path}: {out}");

@@ -372,12 +372,39 @@ fn a_storm_is_ridden_out() {
     let pack = inputs::testdata("packs/good/release-gate");
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            std::thread::sleep(Duration::from_secs(2));
+            // Longer than nobody's address is tried.
+            std::thread::sleep(Duration::from_secs(12));
             proxy.set(NOTHING);
         });
-        let patient = ["push", text(&pack), AUDIT, "--store-option", "patience_s=20"];
+        let patient = ["push", text(&pack), AUDIT, "--store-option", "patience_s=40"];
         let (code, out, err) = s3::told(&mut s3::command(proxy.port, s3::SECRET, &patient));
         assert!(code == 0 && out.contains(": published\n"), "{out}{err}");
+        assert!(err.starts_with("still trying: s3://packs: the store answers 503"), "{err}");
+        assert_eq!(err.lines().count(), 1, "{err}");
     });
     assert_eq!(server.told(&["verify", "--recursive", AUDIT]).0, 0);
+}
+
+/// Each way takes longer than nothing may come; what comes, comes slowly.
+#[test]
+fn a_slow_way_is_only_slow() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = dir.path().join("small/pack");
+    common::build_pack_of(&small, "slow", 1024 * 1024);
+    common::build_large_pack(&dir.path().join("large/pack"));
+    let slow = |tree: &str, rate: usize, timeout: &str| {
+        let (server, tree) = (S3::start(), dir.path().join(tree));
+        let proxy = Proxy::before(server.port);
+        proxy.throttle(rate);
+        let options = ["--store-option", timeout, "--store-option", "patience_s=1"];
+        for args in [&["mirror", text(&tree), AUDIT] as &[_], &["verify", "--recursive", AUDIT]] {
+            let (code, out, err) = s3::told(&mut s3::command(proxy.port, s3::SECRET, &[args, &options].concat()));
+            assert_eq!((code, err.as_str()), (0, ""), "{out}");
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| slow("small", 200 * 1024, "read_timeout_s=6"));
+        // Four parts at a time, and an answer to none before all are there.
+        scope.spawn(|| slow("large", 2 * 1024 * 1024, "read_timeout_s=3"));
+    });
 }

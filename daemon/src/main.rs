@@ -29,6 +29,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    runpack_storage::packs::object::on_waiting(|why| talk(&format!("still trying: {why}")));
     let cli = Cli::parse();
     let mut builder = match cli.command {
         Command::Serve(_) => Builder::new_multi_thread(),

@@ -9,7 +9,9 @@ use runpack_core::pack::{BuildOptions, RunLogs, SecurityContext};
 use runpack_core::read;
 #[cfg(not(feature = "object-store"))]
 use runpack_storage::packs::Stores;
-use runpack_storage::packs::{Destination, ExportRequest, PackStore, Published, Replace, export, in_object_storage};
+use runpack_storage::packs::{
+    Destination, ExportRequest, PackStore, Published, Replace, directory, export, in_object_storage,
+};
 
 use super::{INPUT_BYTES_MAX, Outcome, StoreArgs, read_json, read_scenario};
 use crate::out;
@@ -136,10 +138,12 @@ fn build_from(args: &BuildArgs, scenario: &Scenario, run: &dyn RunLogs) -> Outco
     let anchors: Option<AnchorPolicy> = args.anchor_policy.as_deref().map(|path| read_json(path, limit)).transpose()?;
     let security: Option<SecurityContext> = args.security.as_deref().map(|path| read_json(path, limit)).transpose()?;
     let store = bucket_store(args)?;
+    let target =
+        if store.is_none() { directory(&args.out).map_err(|error| error.to_string())? } else { PathBuf::new() };
     let replace = if args.replace { Replace::Yes } else { Replace::No };
     let destination = match &store {
         Some(store) => Destination::Store(&**store),
-        None => Destination::Directory { target: Path::new(&args.out), replace },
+        None => Destination::Directory { target: &target, replace },
     };
     let exported = export(&ExportRequest {
         destination,

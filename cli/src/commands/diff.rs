@@ -2,6 +2,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use runpack_core::pack::diff as compare;
+use runpack_storage::packs::shown;
 
 use super::{Outcome, ReadArgs, one_standard_input};
 use crate::out::{self, Paint};
@@ -29,7 +30,7 @@ pub(crate) fn diff(args: &DiffArgs) -> Outcome {
     one_standard_input([args.left.as_str(), &args.right])?;
     let read = |path: &str| {
         let (report, pack) = args.read.read(path)?;
-        let pack = pack.map_err(|fault| format!("`{path}` cannot be read: {fault}"))?;
+        let pack = pack.map_err(|fault| format!("`{}` cannot be read: {fault}", shown(path)))?;
         Ok::<_, String>((report, pack))
     };
     let ((left_report, left), (right_report, right)) = (read(&args.left)?, read(&args.right)?);

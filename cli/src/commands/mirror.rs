@@ -1,15 +1,15 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use runpack_core::pack::VerifyOptions;
 use runpack_storage::packs::object::{self, Bucket, BucketUrl, Pushed};
-use runpack_storage::packs::{Published, Replace, copy, in_object_storage};
+use runpack_storage::packs::{Published, Replace, directory, in_object_storage};
 
 use super::push::{PublishArgs, verified};
-use super::{COULD_NOT, Outcome, ReadArgs};
+use super::{COULD_NOT, Outcome, ReadArgs, packs_below, pull};
 use crate::batch;
 use crate::out;
+use crate::progress::ProgressArgs;
 
 /// Copy every pack below one place to another, each under the path it had
 ///
@@ -33,6 +33,8 @@ pub(crate) struct MirrorArgs {
     #[arg(long, value_name = "N", default_value_t = 8)]
     jobs: usize,
     #[command(flatten)]
+    progress: ProgressArgs,
+    #[command(flatten)]
     read: ReadArgs,
 }
 
@@ -42,36 +44,31 @@ enum Target {
 }
 
 pub(crate) fn mirror(args: &MirrorArgs) -> Outcome {
+    args.progress.begin();
     let stores = args.read.stores()?;
-    let (packs, root) = if in_object_storage(&args.from) {
+    let packs = packs_below(&args.read, &args.from)?;
+    let root = if in_object_storage(&args.from) {
         let (_, url) = stores.bucket(&args.from).map_err(|error| error.to_string())?;
-        let root = url.to_string();
-        (stores.packs_below(&args.from).map_err(|error| error.to_string())?, root.trim_end_matches('/').to_owned())
+        url.to_string().trim_end_matches('/').to_owned()
     } else {
-        (batch::packs_below(Path::new(&args.from), args.read.manifest.as_deref())?, args.from.clone())
+        directory(&args.from).map_err(|error| error.to_string())?.display().to_string()
     };
     let target = if in_object_storage(&args.to) {
         let (bucket, url) = stores.bucket(&args.to).map_err(|error| error.to_string())?;
         Target::Bucket(bucket, url)
     } else {
-        Target::Directory(PathBuf::from(&args.to))
+        Target::Directory(directory(&args.to).map_err(|error| error.to_string())?)
     };
     let one = |index: usize| copied(args, &packs[index], &root, &target);
     let (mut worst, mut new, mut there) = (0, 0, 0);
-    let left = batch::each(
-        packs.len(),
-        args.jobs,
-        one,
-        |_| {},
-        |told| match told {
-            Ok(true) => new += 1,
-            Ok(false) => there += 1,
-            Err((code, error)) => {
-                worst = worst.max(code);
-                out::talk(format_args!("error: {error}"));
-            }
-        },
-    );
+    let left = batch::each(packs.len(), args.jobs, one, args.progress, |told| match told {
+        Ok(true) => new += 1,
+        Ok(false) => there += 1,
+        Err((code, error)) => {
+            worst = worst.max(code);
+            out::talk(format_args!("error: {error}"));
+        }
+    });
     let failed = packs.len() - new - there - left;
     out::say(&format!("{new} copied, {there} were there, {failed} failed\n"));
     if left > 0 {
@@ -93,15 +90,12 @@ fn copied(args: &MirrorArgs, path: &str, root: &str, target: &Target) -> Result<
             receipt.map(|receipt| receipt.pushed == Pushed::New).map_err(|error| could_not(error.to_string()))
         }
         Target::Directory(directory) => {
-            let (pack, manifest_name) = args.read.open(path).map_err(could_not)?;
-            let options =
-                VerifyOptions { artifact_bytes_max: args.read.max_artifact_bytes, ..VerifyOptions::default() };
             let to = directory.join(below);
             if let Some(parent) = to.parent() {
                 std::fs::create_dir_all(parent).map_err(|error| could_not(error.to_string()))?;
             }
-            let copied = copy(&*pack, &manifest_name, &to, Replace::No, &options);
-            copied.map(|(published, _)| published != Published::Identical).map_err(|error| could_not(error.to_string()))
+            let (published, _) = pull::copied(&args.read, path, &to, Replace::No)?;
+            Ok(published != Published::Identical)
         }
     }
 }

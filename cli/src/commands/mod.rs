@@ -18,7 +18,6 @@ pub(crate) mod push;
 pub(crate) mod replay;
 pub(crate) mod seal;
 pub(crate) mod show;
-pub(crate) mod unseal;
 pub(crate) mod verify;
 
 use std::io::Read;
@@ -32,8 +31,10 @@ use runpack_core::model::ScenarioSpec;
 use runpack_core::pack::layout::ARTIFACT_BYTES_MAX;
 use runpack_core::pack::{Pack, PackReader, Report, Verdict, VerifyOptions, verify};
 use runpack_core::read::{self, Admit, Profile, Unknown};
-use runpack_storage::packs::{Links, Location, ReadOptions, Stores};
+use runpack_storage::packs::{Links, Location, ReadOptions, Stores, directory, in_object_storage, is_web, shown};
 use serde::de::DeserializeOwned;
+
+use crate::batch;
 
 /// Could not tell, or could not do.
 pub(crate) const COULD_NOT: u8 = 2;
@@ -113,17 +114,36 @@ impl ReadArgs {
         self.stores.stores()
     }
 
+    /// Everything is looked at, and nothing in particular expected.
+    pub(crate) fn verify_options(&self) -> VerifyOptions {
+        VerifyOptions { artifact_bytes_max: self.max_artifact_bytes, ..VerifyOptions::default() }
+    }
+
     /// Verifies a pack with everything, and reads its records if they can be.
     ///
     /// # Errors
     /// The place cannot be opened at all.
     pub(crate) fn read(&self, path: &str) -> Result<(Report, Result<Pack, String>), String> {
         let (reader, manifest_name) = self.open(path)?;
-        let options = VerifyOptions { artifact_bytes_max: self.max_artifact_bytes, ..VerifyOptions::default() };
-        let report = verify(&*reader, &manifest_name, &options);
+        let report = verify(&*reader, &manifest_name, &self.verify_options());
         let pack = Pack::read(&*reader, &manifest_name, self.max_artifact_bytes).map_err(|fault| fault.to_string());
         Ok((report, pack))
     }
+}
+
+/// Every pack below a place, by what names it.
+pub(crate) fn packs_below(read: &ReadArgs, root: &str) -> Result<Vec<String>, String> {
+    if in_object_storage(root) {
+        return read.stores()?.packs_below(root).map_err(|error| error.to_string());
+    }
+    if is_web(root) {
+        let shown = shown(root);
+        return Err(format!(
+            "`{shown}` is one archive, and nothing is below it\nhint: name it alone, to `verify` or `pull`"
+        ));
+    }
+    let root = directory(root).map_err(|error| error.to_string())?;
+    batch::packs_below(&root, read.manifest.as_deref())
 }
 
 /// Standard input can be read once.

@@ -3,7 +3,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use runpack_core::pack::{VerifyOptions, verify};
+use runpack_core::pack::verify;
+use runpack_storage::packs::shown;
 
 use super::{COULD_NOT, Outcome, ReadArgs, exit_code, one_standard_input};
 use crate::out::{self, Paint};
@@ -32,14 +33,13 @@ pub(crate) fn pin(args: &PinArgs) -> Outcome {
     let mut lock = String::new();
     for path in &args.paths {
         if path.contains('\n') {
-            return Err(format!("`{path}` has a line break in its name, which a line cannot hold"));
+            return Err(format!("`{}` has a line break in its name, which a line cannot hold", shown(path)));
         }
         let (reader, manifest_name) = args.read.open(path)?;
-        let options = VerifyOptions { artifact_bytes_max: args.read.max_artifact_bytes, ..VerifyOptions::default() };
-        let report = verify(&*reader, &manifest_name, &options);
+        let report = verify(&*reader, &manifest_name, &args.read.verify_options());
         match report.pack_digest {
             Some(digest) if report.verdict.passed() => {
-                let _ = writeln!(lock, "{digest}  {path}");
+                let _ = writeln!(lock, "{digest}  {}", shown(path));
             }
             _ => {
                 out::talk(out::report(&Paint::plain(), path, &report));

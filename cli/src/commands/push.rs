@@ -1,12 +1,14 @@
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use runpack_core::pack::{VerifyOptions, verify};
+use runpack_core::pack::verify;
 use runpack_storage::packs::object::{self, PublishOptions, Pushed};
+use runpack_storage::packs::shown;
 
 use super::{COULD_NOT, Outcome, ReadArgs};
 use crate::batch;
 use crate::out::{self, Paint};
+use crate::progress::ProgressArgs;
 
 /// Publish packs to object storage, each whole or not at all
 ///
@@ -30,6 +32,8 @@ pub(crate) struct PushArgs {
     /// Packs in flight
     #[arg(long, value_name = "N", default_value_t = 4)]
     jobs: usize,
+    #[command(flatten)]
+    progress: ProgressArgs,
     #[command(flatten)]
     read: ReadArgs,
 }
@@ -64,36 +68,31 @@ impl PublishArgs {
 }
 
 pub(crate) fn push(args: &PushArgs) -> Outcome {
+    args.progress.begin();
     let (bucket, url) = args.read.stores()?.bucket(&args.to).map_err(|error| error.to_string())?;
     let options = args.publish.options();
     let one = |index: usize| {
         let path = &args.packs[index];
         let pack = verified(&args.read, path)?;
         object::publish(&bucket, &url.prefix, &*pack.0, &pack.1, &options)
-            .map_err(|error| (COULD_NOT, format!("{path}: {error}")))
+            .map_err(|error| (COULD_NOT, format!("{}: {error}", shown(path))))
     };
     let mut worst = 0;
-    let left = batch::each(
-        args.packs.len(),
-        args.jobs,
-        one,
-        |_| {},
-        |told| match told {
-            Ok(receipt) => {
-                let how = match receipt.pushed {
-                    Pushed::New => "published",
-                    Pushed::AlreadyThere => "the same pack was there",
-                };
-                let unsafely = if receipt.conditional { "" } else { "; the store ignores conditional creates" };
-                let uri = out::printable(&receipt.storage_uri);
-                out::say(&format!("{uri}: {how}{unsafely}\n  pack digest    {}\n", receipt.pack_digest));
-            }
-            Err((code, error)) => {
-                worst = worst.max(code);
-                out::talk(format_args!("error: {error}"));
-            }
-        },
-    );
+    let left = batch::each(args.packs.len(), args.jobs, one, args.progress, |told| match told {
+        Ok(receipt) => {
+            let how = match receipt.pushed {
+                Pushed::New => "published",
+                Pushed::AlreadyThere => "the same pack was there",
+            };
+            let unsafely = if receipt.conditional { "" } else { "; the store ignores conditional creates" };
+            let uri = out::printable(&receipt.storage_uri);
+            out::say(&format!("{uri}: {how}{unsafely}\n  pack digest    {}\n", receipt.pack_digest));
+        }
+        Err((code, error)) => {
+            worst = worst.max(code);
+            out::talk(format_args!("error: {error}"));
+        }
+    });
     if left > 0 {
         return Err(format!("interrupted, {left} not published"));
     }
@@ -106,8 +105,7 @@ pub(crate) fn verified(
     path: &str,
 ) -> Result<(Box<dyn runpack_core::pack::PackReader>, String), (u8, String)> {
     let (pack, manifest_name) = read.open(path).map_err(|error| (COULD_NOT, error))?;
-    let options = VerifyOptions { artifact_bytes_max: read.max_artifact_bytes, ..VerifyOptions::default() };
-    let report = verify(&*pack, &manifest_name, &options);
+    let report = verify(&*pack, &manifest_name, &read.verify_options());
     if report.verdict.passed() {
         return Ok((pack, manifest_name));
     }

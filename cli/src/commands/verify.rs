@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -9,12 +9,13 @@ use runpack_core::engine::{Policy, PolicyTable};
 use runpack_core::model::{AnchorPolicy, Lane, NamespaceId, RunId, ScenarioId, TenantId};
 use runpack_core::pack::{Checks, Expectations, VerifyOptions};
 
-use runpack_storage::packs::in_object_storage;
+use runpack_storage::packs::{in_object_storage, is_web, shown};
 
-use super::{COULD_NOT, INPUT_BYTES_MAX, Outcome, ReadArgs, one_standard_input, read_input, read_json};
+use super::{COULD_NOT, INPUT_BYTES_MAX, Outcome, ReadArgs, one_standard_input, packs_below, read_input, read_json};
 use crate::batch::{self, Answer, Job};
 use crate::formats;
 use crate::out::{self, Paint};
+use crate::progress::ProgressArgs;
 
 /// Say whether packs agree with themselves, and whether their decisions come out again
 #[derive(Debug, Args)]
@@ -22,12 +23,12 @@ use crate::out::{self, Paint};
     after_help = "Exit codes: 0 all do, 1 one is refused, 2 none is refused but one could not be told.\n\nExample:\n  runpack verify ./pack\n  runpack verify --recursive ./packs --format sarif > findings.sarif"
 )]
 pub(crate) struct VerifyArgs {
-    /// Packs: directories, manifests or sealed archives; `-` is an archive on standard input
+    /// Packs: directories, manifests or sealed archives, here, in object storage or at https://; `-` is an archive on standard input
     #[arg(value_name = "PATH")]
     paths: Vec<String>,
-    /// Also every pack below a directory
+    /// Also every pack below a directory, or below a prefix of a bucket
     #[arg(long, value_name = "ROOT")]
-    recursive: Vec<PathBuf>,
+    recursive: Vec<String>,
     /// Also every path in a file, one a line; `-` is standard input
     #[arg(long, value_name = "FILE")]
     from_file: Option<PathBuf>,
@@ -40,9 +41,8 @@ pub(crate) struct VerifyArgs {
     /// How to answer
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
-    /// How to tell how far it is, on stderr
-    #[arg(long, value_enum, default_value_t = Progress::Auto)]
-    progress: Progress,
+    #[command(flatten)]
+    progress: ProgressArgs,
     #[command(flatten)]
     read: ReadArgs,
     #[command(flatten)]
@@ -125,17 +125,6 @@ enum Format {
     Github,
 }
 
-/// How to tell how far it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Progress {
-    /// A bar on a terminal, nothing in a pipe
-    Auto,
-    /// A line of JSON for each pack
-    Json,
-    /// Nothing
-    None,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum LaneName {
     Verified,
@@ -143,6 +132,7 @@ enum LaneName {
 }
 
 pub(crate) fn verify(args: &VerifyArgs) -> Outcome {
+    args.progress.begin();
     let mut jobs = Vec::new();
     let lock = args.expect.expect_file.as_deref().map(read_lock).transpose()?;
     let paths = all_paths(args)?;
@@ -159,24 +149,19 @@ pub(crate) fn verify(args: &VerifyArgs) -> Outcome {
         let mut options = options.clone();
         let mut pinned = true;
         if let Some(lock) = &lock {
-            options.expect.digest = lock.get(path).copied();
+            options.expect.digest = lock.get(&*shown(path)).copied();
             pinned = options.expect.digest.is_some();
         }
         jobs.push(Job { path: path.clone(), options, pinned });
     }
     let processors = || std::thread::available_parallelism().map_or(1, usize::from);
     // Whoever reads a bucket waits more than it works.
-    let remote = paths.iter().any(|path| in_object_storage(path));
+    let remote = paths.iter().any(|path| in_object_storage(path) || is_web(path));
     let workers = args.jobs.unwrap_or_else(|| if remote { REMOTE_JOBS } else { processors() });
     let paint = Paint::for_stdout();
     let one = jobs.len() == 1;
-    let progress = match args.progress {
-        Progress::Json => batch::Progress::Json,
-        Progress::Auto if !one && std::io::stderr().is_terminal() => batch::Progress::Bar,
-        Progress::Auto | Progress::None => batch::Progress::None,
-    };
     let mut answers = Vec::new();
-    let interrupted = batch::run(&jobs, &args.read, workers, progress, |answer| match args.format {
+    let interrupted = batch::run(&jobs, &args.read, workers, args.progress, |answer| match args.format {
         Format::Human => out::say(&human(&paint, &answer)),
         Format::Json => out::say(&formats::json_line(&answer, !one)),
         Format::Github => out::say(&formats::github(&answer)),
@@ -189,7 +174,7 @@ pub(crate) fn verify(args: &VerifyArgs) -> Outcome {
     }
     let mut summary = interrupted;
     if let Some(lock) = &lock {
-        for path in lock.keys().filter(|path| !paths.contains(path)) {
+        for path in lock.keys().filter(|key| !paths.iter().any(|path| shown(path) == **key)) {
             out::talk(format_args!("`{path}` is expected and was not verified"));
             summary.could_not_tell += 1;
         }
@@ -233,12 +218,8 @@ fn all_paths(args: &VerifyArgs) -> Result<Vec<String>, String> {
         let text = String::from_utf8(bytes).map_err(|_| format!("`{}` is not UTF-8", file.display()))?;
         paths.extend(text.lines().filter(|line| !line.is_empty()).map(str::to_owned));
     }
-    let manifest = args.read.manifest.as_deref();
     for root in &args.recursive {
-        match root.to_str().filter(|root| in_object_storage(root)) {
-            Some(url) => paths.extend(args.read.stores()?.packs_below(url).map_err(|error| error.to_string())?),
-            None => paths.extend(batch::packs_below(root, manifest)?),
-        }
+        paths.extend(packs_below(&args.read, root)?);
     }
     Ok(paths)
 }

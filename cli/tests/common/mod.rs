@@ -41,10 +41,15 @@ pub fn build_pack(to: &Path, run: &str, tick: u64) {
 
 /// A pack whose scenario has more bytes than go up at once.
 pub fn build_large_pack(to: &Path) {
+    build_pack_of(to, "large", 10 * 1024 * 1024);
+}
+
+/// A pack with a file of a little more than so many bytes.
+pub fn build_pack_of(to: &Path, run: &str, bytes: usize) {
     let mut scenario = scenario();
     // Anything that is only compared with may be as long as it likes.
-    scenario["conditions"][0]["expected"] = "x".repeat(10 * 1024 * 1024).into();
-    build(to, "large", 1, &scenario);
+    scenario["conditions"][0]["expected"] = "x".repeat(bytes).into();
+    build(to, run, 1, &scenario);
 }
 
 fn scenario() -> Value {

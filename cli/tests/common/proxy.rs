@@ -71,6 +71,9 @@ impl Rule {
 /// No request has this method.
 pub const NOTHING: Rule = Rule { method: "-", target: "", hits: 0, action: Action::Close };
 
+/// Bytes that are passed on at a time.
+const PIECE: usize = 16 * 1024;
+
 pub const ALWAYS: usize = usize::MAX;
 
 pub struct Proxy {
@@ -85,6 +88,9 @@ struct State {
     then: Mutex<Option<Rule>>,
     hits: AtomicUsize,
     requests: AtomicUsize,
+    /// Bytes a second over all connections, both ways; any number if 0.
+    rate: AtomicUsize,
+    way: tokio::sync::Mutex<()>,
 }
 
 impl Proxy {
@@ -97,6 +103,8 @@ impl Proxy {
             then: Mutex::new(None),
             hits: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
+            rate: AtomicUsize::new(0),
+            way: tokio::sync::Mutex::default(),
         };
         let state = Arc::new(state);
         let shared = Arc::clone(&state);
@@ -119,6 +127,11 @@ impl Proxy {
         *self.state.then.lock().unwrap() = Some(rule);
     }
 
+    /// So many bytes a second pass, over all connections.
+    pub fn throttle(&self, rate: usize) {
+        self.state.rate.store(rate, Ordering::SeqCst);
+    }
+
     /// How many requests were broken since the rule was set.
     pub fn hits(&self) -> usize {
         self.state.hits.load(Ordering::SeqCst)
@@ -138,7 +151,7 @@ impl State {
             if let Some(end) = end_of_head(&request) {
                 break end;
             }
-            if client.read_buf(&mut request).await? == 0 {
+            if self.read(&mut client, &mut request).await? == 0 {
                 return Ok(());
             }
         };
@@ -147,18 +160,36 @@ impl State {
         let length = content_length(&request[..head]);
         let wanted = head + if action == Some(Action::ResetMidway) { length / 2 } else { length };
         while request.len() < wanted {
-            if client.read_buf(&mut request).await? == 0 {
+            if self.read(&mut client, &mut request).await? == 0 {
                 return Ok(());
             }
         }
         match action {
             None => {
                 let answer = self.ask(&request, head).await?;
-                client.write_all(&answer).await?;
+                for piece in answer.chunks(PIECE) {
+                    client.write_all(piece).await?;
+                    self.pass(piece.len()).await;
+                }
             }
             Some(action) => self.broken(client, request, head, action).await?,
         }
         Ok(())
+    }
+
+    async fn read(&self, client: &mut TcpStream, request: &mut Vec<u8>) -> io::Result<usize> {
+        let count = client.take(PIECE as u64).read_buf(request).await?;
+        self.pass(count).await;
+        Ok(count)
+    }
+
+    /// Takes the time that so many bytes take.
+    async fn pass(&self, bytes: usize) {
+        let rate = self.rate.load(Ordering::SeqCst);
+        if rate > 0 {
+            let _turn = self.way.lock().await;
+            tokio::time::sleep(Duration::from_secs_f64(bytes as f64 / rate as f64)).await;
+        }
     }
 
     fn action(&self, head: &[u8]) -> Option<Action> {

@@ -6,11 +6,12 @@
 //! A request that came in whole is worked on to its end, also if the client
 //! has gone: that is what a lost answer means.
 
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 use std::convert::Infallible;
-use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -27,6 +28,7 @@ use runpack_storage::packs::object::{BucketUrl, StoreOptions};
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s_fs::FileSystem;
+use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Mutex;
@@ -44,26 +46,14 @@ pub fn runtime() -> &'static Runtime {
 /// A server with one empty bucket. It stops being served when the process ends.
 pub struct S3 {
     pub port: u16,
-    root: tempfile::TempDir,
+    root: TempDir,
     served: Arc<Served>,
 }
 
 impl S3 {
     pub fn start() -> Self {
-        let root = tempfile::tempdir().unwrap();
-        std::fs::create_dir(root.path().join(BUCKET)).unwrap();
-        let mut builder = S3ServiceBuilder::new(FileSystem::new(root.path()).unwrap());
-        builder.set_auth(SimpleAuth::from_single(KEY_ID, SECRET));
-        let served =
-            Arc::new(Served { service: builder.build(), one_at_a_time: Mutex::new(()), working: AtomicUsize::new(0) });
-        let listener = runtime().block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let shared = Arc::clone(&served);
-        runtime().spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(connection(Arc::clone(&shared), stream));
-            }
-        });
+        let root = rooted();
+        let (port, served) = serve(root.path(), 0);
         Self { port, root, served }
     }
 
@@ -96,6 +86,84 @@ impl S3 {
     pub fn told(&self, args: &[&str]) -> (i32, String, String) {
         told(&mut self.command(args))
     }
+}
+
+fn rooted() -> TempDir {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir(root.path().join(BUCKET)).unwrap();
+    root
+}
+
+/// Serves what is in `root`; at any port, if none is given.
+fn serve(root: &Path, port: u16) -> (u16, Arc<Served>) {
+    let mut builder = S3ServiceBuilder::new(FileSystem::new(root).unwrap());
+    builder.set_auth(SimpleAuth::from_single(KEY_ID, SECRET));
+    let served =
+        Arc::new(Served { service: builder.build(), one_at_a_time: Mutex::new(()), working: AtomicUsize::new(0) });
+    let listener = runtime().block_on(TcpListener::bind(("127.0.0.1", port))).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let shared = Arc::clone(&served);
+    runtime().spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(connection(Arc::clone(&shared), stream));
+        }
+    });
+    (port, served)
+}
+
+/// A server in a process of its own, to be killed: this test once more, whose
+/// first test calls [`serve_if_asked`].
+pub struct Process {
+    pub port: u16,
+    pub root: TempDir,
+    child: Child,
+}
+
+const SERVE: &str = "RUNPACK_TEST_SERVE";
+
+impl Process {
+    /// `test` is the name of the test that serves.
+    pub fn start(test: &str) -> Self {
+        let root = rooted();
+        let (child, port) = Self::child(test, root.path(), 0);
+        Self { port, root, child }
+    }
+
+    /// With SIGKILL.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// At the same port.
+    pub fn restart(&mut self, test: &str) {
+        self.child = Self::child(test, self.root.path(), self.port).0;
+    }
+
+    fn child(test: &str, root: &Path, port: u16) -> (Child, u16) {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", test, "--nocapture"]).env(SERVE, format!("{port} {}", root.display()));
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap()).lines();
+        let port = said.map_while(Result::ok).find_map(|line| line.strip_prefix("at ")?.parse().ok()).unwrap();
+        (child, port)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Serves for as long as whoever started this process lives, if it did for that.
+pub fn serve_if_asked() {
+    let Ok(asked) = std::env::var(SERVE) else { return };
+    let (port, root) = asked.split_once(' ').unwrap();
+    let (port, _served) = serve(Path::new(root), port.parse().unwrap());
+    println!("\nat {port}");
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).ok();
 }
 
 /// `runpack` that finds a server at `port`.

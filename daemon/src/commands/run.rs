@@ -14,7 +14,9 @@ use runpack_core::pack::BuildOptions;
 use runpack_core::pack::layout::{ARTIFACT_BYTES_MAX, MANIFEST_NAME};
 use runpack_core::read::{self, Profile, Unknown};
 use runpack_storage::packs::object::PublishOptions;
-use runpack_storage::packs::{BucketStore, Destination, ExportRequest, Replace, Stores, export, in_object_storage};
+use runpack_storage::packs::{
+    BucketStore, Destination, ExportRequest, Replace, Stores, directory, export, in_object_storage,
+};
 use runpack_storage::runs::sqlite::{SqliteOptions, SqliteRuns};
 use runpack_storage::runs::{Defined, MemoryRuns, RunKey, RunStore, ScenarioStore};
 use serde_json::Value;
@@ -109,7 +111,10 @@ fn destination(args: &RunArgs, storage: Option<BucketStore>) -> Result<KeptBy, S
                 let (bucket, url) = Stores::default().bucket(url).map_err(|error| error.to_string())?;
                 Ok(KeptBy::Store(BucketStore::new(bucket, url.prefix, PublishOptions::default())))
             }
-            None => Ok(KeptBy::Directory(out.clone())),
+            None => match out.to_str() {
+                Some(out) => Ok(KeptBy::Directory(directory(out).map_err(|error| error.to_string())?)),
+                None => Ok(KeptBy::Directory(out.clone())),
+            },
         },
         (None, Some(store)) => Ok(KeptBy::Store(store)),
         (None, None) => {

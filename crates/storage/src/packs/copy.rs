@@ -19,6 +19,9 @@ pub enum CopyError {
         /// Why.
         fault: ReadFault,
     },
+    /// It holds a file that is not in the manifest.
+    #[error("`{0}` is not in the manifest")]
+    Unlisted(String),
     /// The directory cannot take it.
     #[error(transparent)]
     Publish(#[from] PublishError),
@@ -57,6 +60,12 @@ pub fn copy(
     drop(file);
     let parsed: Manifest =
         read::recorded(&manifest).map_err(|refusal| failed(manifest_name, io::Error::other(refusal).into()))?;
+    let named = |path: &str| path == manifest_name || parsed.integrity.file_hashes.iter().any(|file| file.path == path);
+    let listed = pack.list().map_err(|fault| failed("", fault))?;
+    // Left out silently, the copy would pass where the original does not.
+    if let Some(stranger) = listed.into_iter().find(|listed| !named(&listed.path)) {
+        return Err(CopyError::Unlisted(stranger.path));
+    }
     let mut staged = StagedPack::create(target, manifest_name, replace)?;
     for listed in &parsed.integrity.file_hashes {
         let path = &listed.path;

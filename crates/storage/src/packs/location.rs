@@ -1,5 +1,6 @@
 //! Where a pack is, as users say it.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, IsTerminal};
@@ -25,6 +26,8 @@ pub enum Location {
     Archive(PathBuf),
     /// In an archive that comes in on standard input.
     StandardInput,
+    /// In an archive at an `https` address, as given.
+    Web(String),
     /// In object storage.
     Object {
         /// As given.
@@ -52,14 +55,28 @@ pub enum LocationError {
     #[error("the location is empty\nhint: give the pack's directory")]
     Empty,
     /// A place that this version does not read.
-    #[error("`{location}` is {what}, and this version reads directories and archives only\nhint: {hint}")]
+    #[error(
+        "`{location}` is a URL of a kind that packs are not read from\nhint: file://, https://, s3://, az:// and gs:// are; or give a path"
+    )]
     Elsewhere {
         /// As given.
         location: String,
-        /// What it is.
-        what: &'static str,
-        /// What to do.
-        hint: &'static str,
+    },
+    /// Packs are read there, and not written.
+    #[error(
+        "`{location}` is no place to write a pack to\nhint: name a directory, or object storage where that is taken"
+    )]
+    NotWritable {
+        /// Without what may be secret.
+        location: String,
+    },
+    /// The archive at a web address was not fetched.
+    #[error("`{location}`: {problem}")]
+    Web {
+        /// Without what may be secret.
+        location: String,
+        /// Why.
+        problem: String,
     },
     /// A `file` URL that names no path.
     #[error("`{location}` names no file: {reason}\nhint: write `file:///` and an absolute path, or the path alone")]
@@ -120,8 +137,11 @@ impl Location {
             let manifest_name = manifest_name.unwrap_or(MANIFEST_NAME).to_owned();
             return Ok(Self::Object { url: location.to_owned(), manifest_name });
         }
-        if let Some((what, hint)) = elsewhere(location) {
-            return Err(LocationError::Elsewhere { location: location.to_owned(), what, hint });
+        if is_web(location) {
+            return Ok(Self::Web(location.to_owned()));
+        }
+        if elsewhere(location) {
+            return Err(LocationError::Elsewhere { location: location.to_owned() });
         }
         let path = file_url(location)?.unwrap_or_else(|| PathBuf::from(location));
         let wanted = manifest_name.unwrap_or(MANIFEST_NAME);
@@ -152,7 +172,7 @@ impl Location {
     pub fn manifest_name(&self) -> &str {
         match self {
             Self::Directory { manifest_name, .. } | Self::Object { manifest_name, .. } => manifest_name,
-            Self::Archive(_) | Self::StandardInput => MANIFEST_NAME,
+            Self::Archive(_) | Self::StandardInput | Self::Web(_) => MANIFEST_NAME,
         }
     }
 
@@ -164,6 +184,7 @@ impl Location {
         match self {
             Self::Directory { directory, .. } => Ok(Box::new(DirectoryReader::open(directory)?.links(options.links))),
             Self::Object { url, manifest_name } => options.stores.open(url, manifest_name),
+            Self::Web(url) => options.stores.fetch(url, options.artifact_bytes_max),
             Self::Archive(path) => Ok(Box::new(ArchiveReader::open(path)?)),
             Self::StandardInput if io::stdin().is_terminal() => Err(LocationError::Terminal),
             Self::StandardInput => Ok(Box::new(ArchiveReader::spool(io::stdin().lock(), options.artifact_bytes_max)?)),
@@ -178,13 +199,42 @@ fn check_manifest_name(name: &str) -> Result<(), LocationError> {
     })
 }
 
-/// What the location is instead of a path, and what to do about it.
-fn elsewhere(location: &str) -> Option<(&'static str, &'static str)> {
-    let (scheme, _) = location.split_once("://")?;
-    match scheme.to_ascii_lowercase().as_str() {
-        "file" => None,
-        _ => Some(("a URL", "download the pack and give its path")),
+fn scheme(location: &str) -> Option<String> {
+    location.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase())
+}
+
+/// Whether `location` is a web address, at which there can be an archive.
+pub fn is_web(location: &str) -> bool {
+    scheme(location).is_some_and(|scheme| matches!(scheme.as_str(), "http" | "https"))
+}
+
+/// Whether it is a URL, and of no file.
+fn elsewhere(location: &str) -> bool {
+    scheme(location).is_some_and(|scheme| scheme != "file")
+}
+
+/// `location` as it may be printed: what a web address says besides host and
+/// path is often a key to it.
+pub fn shown(location: &str) -> Cow<'_, str> {
+    let Some((scheme, rest)) = location.split_once("://").filter(|_| is_web(location)) else {
+        return Cow::Borrowed(location);
+    };
+    let end = rest.find(['?', '#']).unwrap_or(rest.len());
+    let host = rest[..end].find(['/', '\\']).unwrap_or(end);
+    let start = rest[..host].rfind('@').map_or(0, |at| at + 1);
+    let more = if end < rest.len() { "?…" } else { "" };
+    Cow::Owned(format!("{scheme}://{}{more}", &rest[start..end]))
+}
+
+/// The directory that is named, by its path or a `file` URL.
+///
+/// # Errors
+/// It is another URL.
+pub fn directory(location: &str) -> Result<PathBuf, LocationError> {
+    if elsewhere(location) {
+        return Err(LocationError::NotWritable { location: shown(location).into_owned() });
     }
+    Ok(file_url(location)?.unwrap_or_else(|| PathBuf::from(location)))
 }
 
 /// The path in a `file` URL; `None` if the location is no URL.
@@ -275,11 +325,12 @@ mod tests {
 
     #[test]
     fn is_not_elsewhere() {
-        for place in ["https://example.org/p", "http://h/p"] {
+        for place in ["ftp://example.org/p", "httpx://h/p"] {
             let error = parse(place, None).unwrap_err();
-            assert!(error.contains(&format!("`{place}`")), "{error}");
-            assert!(error.contains("this version reads directories and archives only\nhint: "), "{error}");
+            assert!(error.contains(&format!("`{place}` is a URL of a kind")) && error.contains("\nhint: "), "{error}");
         }
+        assert_eq!(directory("file:///a%20b").unwrap(), Path::new("/a b"));
+        assert!(directory("https://h/p?key").unwrap_err().to_string().starts_with("`https://h/p?…` is no place"));
         assert!(parse("", None).unwrap_err().contains("empty"));
     }
 
@@ -292,6 +343,32 @@ mod tests {
         }
         assert_eq!(Location::parse("-", None).unwrap(), Location::StandardInput);
         assert_eq!(parse("./-", None), at("./-", "manifest.json"));
+    }
+
+    #[test]
+    fn is_printed_without_what_may_be_secret() {
+        for (location, printed) in [
+            ("https://h/p.runpack.tar?X-Amz-Signature=s#f", "https://h/p.runpack.tar?…"),
+            ("HTTPS://user:secret@h:8443/a@b", "HTTPS://h:8443/a@b"),
+            ("http://user:sec?ret@h/", "http://user:sec?…"),
+            ("https://h#s", "https://h?…"),
+            ("s3://b/a?b", "s3://b/a?b"),
+            ("dir?x", "dir?x"),
+        ] {
+            assert_eq!(shown(location), printed);
+        }
+    }
+
+    #[test]
+    #[cfg(not(feature = "https"))]
+    fn is_not_fetched_by_a_build_that_cannot() {
+        let location = Location::parse("https://example.org/p?key", None).unwrap();
+        let options = ReadOptions { links: Links::Single, artifact_bytes_max: 1, stores: &Stores::default() };
+        let error = location.open(&options).err().unwrap().to_string();
+        assert!(
+            error.starts_with("`https://example.org/p?…`: this build of runpack fetches nothing\nhint: "),
+            "{error}"
+        );
     }
 
     #[test]

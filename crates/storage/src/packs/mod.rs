@@ -12,12 +12,14 @@ mod publish;
 mod rename;
 mod staging;
 mod stores;
+#[cfg(feature = "https")]
+mod web;
 
 pub use archive::{ARCHIVE_ENDING, ArchiveReader, SealError, Sealed, Verified, seal, seal_to};
 pub use copy::{CopyError, copy};
 pub use directory::{DirectoryReader, OpenFault};
 pub use export::{Destination, ExportError, ExportRequest, Exported, Kept, PackStore, export};
-pub use location::{Location, LocationError, ReadOptions};
+pub use location::{Location, LocationError, ReadOptions, directory, is_web, shown};
 pub use publish::{PublishError, Published, Replace, StagedPack};
 pub use runpack_beneath::Links;
 #[cfg(feature = "object-store")]

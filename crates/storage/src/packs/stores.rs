@@ -27,6 +27,23 @@ pub struct Stores {
     found: Mutex<BTreeMap<String, FoundPack>>,
 }
 
+impl Stores {
+    /// Fetches the sealed archive at a web address.
+    #[cfg(feature = "https")]
+    pub(super) fn fetch(&self, url: &str, artifact_bytes_max: u64) -> Result<Box<dyn PackReader>, LocationError> {
+        Ok(super::web::open(url, artifact_bytes_max, &self.options)?)
+    }
+
+    /// Refuses to: this build has no way to.
+    #[cfg(not(feature = "https"))]
+    #[allow(clippy::unused_self, reason = "the other build has options in it")]
+    pub(super) fn fetch(&self, url: &str, _: u64) -> Result<Box<dyn PackReader>, LocationError> {
+        let problem = "this build of runpack fetches nothing\nhint: use the full build (cargo feature https), or \
+                       download the archive and give its path";
+        Err(LocationError::Web { location: super::shown(url).into_owned(), problem: problem.to_owned() })
+    }
+}
+
 /// Whether `location` is in object storage.
 pub fn in_object_storage(location: &str) -> bool {
     let scheme = location.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
@@ -96,7 +113,8 @@ impl Stores {
         let parsed = BucketUrl::parse(url).map_err(store)?;
         let parsed = parsed.ok_or_else(|| {
             LocationError::Store(format!(
-                "`{url}` is not in object storage\nhint: write s3://BUCKET/PREFIX, az:// or gs://"
+                "`{}` is not in object storage\nhint: write s3://BUCKET/PREFIX, az:// or gs://",
+                super::shown(url)
             ))
         })?;
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);

@@ -10,6 +10,8 @@ use object_store::{Error, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectS
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::silence::{Silence, waiting};
+
 /// Requests in flight at once, over all packs. Small packs are round trips.
 const REQUESTS_MAX: usize = 32;
 
@@ -68,6 +70,9 @@ pub struct ObjectFault {
 
 /// What the store says, in a line: its answers can be whole documents.
 fn plain(error: &Error) -> String {
+    if let Some(silence) = Silence::beneath(error) {
+        return silence.to_string();
+    }
     let text = error.to_string();
     let Some((_, answer)) = text.split_once(STATUS) else { return start_of(&text) };
     let (status, document) = answer.split_once(':').unwrap_or((answer, ""));
@@ -123,8 +128,8 @@ impl Bucket {
         &self.store
     }
 
-    pub(super) fn patience(&self) -> Patience {
-        self.patience
+    pub(super) fn pauses(&self) -> Pauses {
+        Pauses { url: Arc::clone(&self.url), patience: self.patience, next: self.patience.pause, begun: Instant::now() }
     }
 
     pub(super) async fn permit(&self) -> Option<SemaphorePermit<'_>> {
@@ -141,14 +146,14 @@ impl Bucket {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let mut pauses = Pauses::new(self.patience);
+        let mut pauses = self.pauses();
         loop {
             let outcome = {
                 let _permit = self.permit().await;
                 request().await
             };
             match outcome {
-                Err(error) if may_pass(&error) && pauses.pause().await => {}
+                Err(error) if may_pass(&error) && pauses.pause(&error).await => {}
                 outcome => return outcome,
             }
         }
@@ -232,21 +237,19 @@ fn whole(bytes: Bytes, size: u64) -> Result<Bytes, Error> {
 
 /// Pauses that double, until patience ends.
 pub(super) struct Pauses {
+    url: Arc<str>,
     patience: Patience,
     next: Duration,
     begun: Instant,
 }
 
 impl Pauses {
-    pub(super) fn new(patience: Patience) -> Self {
-        Self { patience, next: patience.pause, begun: Instant::now() }
-    }
-
-    /// Waits; `false` if there is no time left to.
-    pub(super) async fn pause(&mut self) -> bool {
+    /// Waits, because of `error`; `false` if there is no time left to.
+    pub(super) async fn pause(&mut self, error: &Error) -> bool {
         if self.begun.elapsed() + self.next > self.patience.total {
             return false;
         }
+        waiting(self.begun, || format!("{}: {}", self.url, plain(error)));
         tokio::time::sleep(self.next).await;
         self.next = (self.next * 2).min(self.patience.pause_max);
         true
@@ -267,7 +270,7 @@ pub(super) fn refused(error: &Error) -> bool {
         | Error::NotImplemented { .. }
         | Error::UnknownConfigurationKey { .. } => true,
         // Lists and multipart uploads hide every status in here, also that of a
-        // wrong key or a bucket that is not there.
+        // wrong key or a bucket that is not there. So does nobody being there.
         Error::Generic { source, .. } => said_no(source.as_ref()),
         _ => false,
     }
@@ -284,7 +287,7 @@ pub(super) fn has_status(error: &Error) -> bool {
 /// Whether that is a status that will be the same next time.
 fn said_no(error: &(dyn std::error::Error + 'static)) -> bool {
     let text = error.to_string();
-    if text.contains("redirect without LOCATION") {
+    if text.contains("redirect without LOCATION") || error.is::<Silence>() {
         return true;
     }
     let Some((_, answer)) = text.split_once(STATUS) else {
@@ -309,6 +312,6 @@ pub(super) fn runtime() -> &'static Runtime {
 }
 
 /// Waits for `work`. Not for threads of an async runtime.
-pub(super) fn wait<T>(work: impl Future<Output = T>) -> T {
+pub(in super::super) fn wait<T>(work: impl Future<Output = T>) -> T {
     runtime().block_on(work)
 }

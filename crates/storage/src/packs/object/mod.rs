@@ -15,9 +15,12 @@ mod key;
 mod publish;
 mod reader;
 mod settings;
+mod silence;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "https")]
+pub(super) use bucket::wait;
 pub use bucket::{Bucket, ObjectFault, Patience};
 pub use find::{Collected, FoundPack, Orphan, collect, orphans, packs};
 pub use key::{KeyFault, pack_key, snapshot_key};
@@ -26,3 +29,4 @@ pub use object_store::path::Path as Key;
 pub use publish::{OnExisting, PublishOptions, PushError, Pushed, Receipt, publish, publish_at};
 pub use reader::ObjectReader;
 pub use settings::{BucketUrl, OptionFault, StoreOptions};
+pub use silence::on_waiting;

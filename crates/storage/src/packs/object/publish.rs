@@ -10,7 +10,7 @@ use runpack_core::pack::{Manifest, PackReader, ReadFault};
 use runpack_core::read;
 use tokio::task::JoinSet;
 
-use super::bucket::{Bucket, LISTED_MAX, ObjectFault, Pauses, has_status, may_pass, refused, runtime, wait};
+use super::bucket::{Bucket, LISTED_MAX, ObjectFault, has_status, may_pass, refused, runtime, wait};
 use super::key::{KeyFault, pack_key, snapshot_key};
 use super::reader::{ObjectReader, relative};
 
@@ -256,7 +256,7 @@ impl Target<'_> {
     async fn probe(&self) -> Result<bool, PushError> {
         let key = PROBE.iter().fold(self.bucket.home().clone(), |key, part| key.join(*part));
         let create = || self.bucket.put(&key, Bytes::from_static(b"{}"), PutMode::Create);
-        let mut pauses = Pauses::new(self.bucket.patience());
+        let mut pauses = self.bucket.pauses();
         let mut created = 0;
         loop {
             match create().await {
@@ -270,11 +270,11 @@ impl Target<'_> {
                     if there.is_some() {
                         return Ok(true);
                     }
-                    if !pauses.pause().await {
+                    if !pauses.pause(&error).await {
                         return Err(self.fault(&key, error));
                     }
                 }
-                Err(error) if may_pass(&error) && pauses.pause().await => {}
+                Err(error) if may_pass(&error) && pauses.pause(&error).await => {}
                 Err(error) => return Err(self.fault(&key, error)),
             }
         }
@@ -362,7 +362,7 @@ impl Target<'_> {
         let key = self.key(&file.path);
         let there = || wait(self.bucket.head(&key)).map_err(|error| self.fault(&key, error));
         let source = |fault| PushError::Source { path: file.path.clone(), fault };
-        let mut pauses = Pauses::new(self.bucket.patience());
+        let mut pauses = self.bucket.pauses();
         let mut tried = 0;
         loop {
             if let Some(meta) = there()? {
@@ -382,7 +382,7 @@ impl Target<'_> {
             // it again: that looks like a refusal. And all of patience may have
             // gone into sending. So it is tried twice in any case.
             let hopeless = refused(&error) && tried > 1;
-            if hopeless || !(wait(pauses.pause()) || tried == 1) {
+            if hopeless || !(wait(pauses.pause(&error)) || tried == 1) {
                 return Err(self.fault(&key, error));
             }
         }
@@ -506,7 +506,7 @@ enum Settled {
 
 /// Puts an object where none is, and finds out what became of it.
 async fn put_settled(bucket: &Bucket, key: &Path, bytes: Bytes, conditional: bool) -> Result<(), Settled> {
-    let mut pauses = Pauses::new(bucket.patience());
+    let mut pauses = bucket.pauses();
     if !conditional {
         // Nobody else writes, the user says; what is there may be our own.
         match bucket.small(key, bytes.len() as u64).await {
@@ -532,7 +532,7 @@ async fn put_settled(bucket: &Bucket, key: &Path, bytes: Bytes, conditional: boo
         match bucket.small(key, bytes.len() as u64).await {
             Ok(Some(there)) if there == bytes => return Ok(()),
             Ok(Some(_)) | Err(Error::NotSupported { .. }) => return Err(Settled::Other),
-            Ok(None) if pauses.pause().await => {}
+            Ok(None) if pauses.pause(&error).await => {}
             Ok(None) if answered => return Err(Settled::Refused(error)),
             Ok(None) => return Err(Settled::Failed(error)),
             Err(unread) => return Err(Settled::Failed(unread)),

@@ -161,7 +161,11 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("ca_file", "certificates to trust besides the system's, PEM", "3ag"),
     ("proxy_url", "a proxy to go through", "3ag"),
     ("connect_timeout_s", "seconds to connect within, 1 to 600", "3ag"),
-    ("read_timeout_s", "seconds without a byte before a request is given up, 1 to 3600", "3ag"),
+    (
+        "read_timeout_s",
+        "seconds without a byte before a request is given up, 1 to 3600; longer while much is sent",
+        "3ag",
+    ),
     ("patience_s", "seconds to go on where the store is busy, 1 to 3600", "3ag"),
 ];
 
@@ -231,6 +235,10 @@ impl StoreOptions {
     ///
     /// # Errors
     /// See [`OptionFault`].
+    #[cfg_attr(
+        not(any(feature = "s3", feature = "azure", feature = "gcs")),
+        allow(unreachable_code, unused_variables, reason = "without a cloud there is none to open")
+    )]
     pub fn open(&self, url: &BucketUrl) -> Result<Bucket, OptionFault> {
         let letter = match url.scheme {
             Scheme::S3 => '3',
@@ -274,9 +282,55 @@ impl StoreOptions {
         self.get(key) == Some("true")
     }
 
-    #[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
+    #[cfg(any(feature = "s3", feature = "azure", feature = "gcs", feature = "https"))]
     fn seconds(&self, key: &str, default: u64) -> Duration {
         Duration::from_secs(self.get(key).and_then(|seconds| seconds.parse().ok()).unwrap_or(default))
+    }
+}
+
+/// Time to connect, and to wait for the next byte, where nothing else is said.
+/// There is no limit on a whole request: a slow link may take its time.
+#[cfg(any(feature = "s3", feature = "azure", feature = "gcs", feature = "https"))]
+impl StoreOptions {
+    fn connect_timeout(&self) -> Duration {
+        self.seconds("connect_timeout_s", 5)
+    }
+
+    fn read_timeout(&self) -> Duration {
+        self.seconds("read_timeout_s", 30)
+    }
+
+    /// The certificates of `ca_file`, as `parse` reads them.
+    fn certificates<C, E: fmt::Display>(
+        &self,
+        parse: impl Fn(&[u8]) -> Result<Vec<C>, E>,
+    ) -> Result<Vec<C>, OptionFault> {
+        let Some(file) = self.get("ca_file") else { return Ok(Vec::new()) };
+        let wrong = |problem: String| OptionFault::Value { key: "ca_file".to_owned(), problem };
+        let pem = std::fs::read(file).map_err(|error| wrong(format!("`{file}`: {error}")))?;
+        parse(&pem).map_err(|error| wrong(format!("`{file}`: {error}")))
+    }
+}
+
+/// The one crypto provider; a second install is the first one's doing.
+#[cfg(any(feature = "s3", feature = "azure", feature = "gcs", feature = "https"))]
+fn install_crypto() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+#[cfg(feature = "https")]
+impl StoreOptions {
+    /// A client for web addresses, with what is said of the network here.
+    pub(in super::super) fn web_client(&self) -> Result<reqwest::ClientBuilder, OptionFault> {
+        install_crypto();
+        let builder =
+            reqwest::Client::builder().connect_timeout(self.connect_timeout()).read_timeout(self.read_timeout());
+        let certificates = self.certificates(reqwest::Certificate::from_pem_bundle)?;
+        let builder = certificates.into_iter().fold(builder, reqwest::ClientBuilder::add_root_certificate);
+        let Some(proxy) = self.get("proxy_url") else { return Ok(builder) };
+        let wrong =
+            |error: reqwest::Error| OptionFault::Value { key: "proxy_url".to_owned(), problem: error.to_string() };
+        Ok(builder.proxy(reqwest::Proxy::all(proxy).map_err(wrong)?))
     }
 }
 
@@ -287,6 +341,7 @@ mod clouds {
 
     use object_store::{BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig};
 
+    use super::super::silence::Watched;
     use super::{BucketUrl, OptionFault, StoreOptions};
 
     type Store = Arc<dyn ObjectStore>;
@@ -299,23 +354,15 @@ mod clouds {
         OptionFault::Client { url: url.to_string(), problem: error.to_string() }
     }
 
-    /// No limit on a whole request: a slow link may take its time, as long as
-    /// bytes come.
     fn client(options: &StoreOptions) -> Result<ClientOptions, OptionFault> {
-        // The one crypto provider; a second install is the first one's doing.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        super::install_crypto();
         let mut client = ClientOptions::new()
             .with_timeout_disabled()
-            .with_connect_timeout(options.seconds("connect_timeout_s", 5))
-            .with_read_timeout(options.seconds("read_timeout_s", 30))
+            .with_connect_timeout(options.connect_timeout())
+            .with_read_timeout(options.read_timeout())
             .with_allow_http(options.is("allow_http"));
-        if let Some(file) = options.get("ca_file") {
-            let wrong = |problem: String| OptionFault::Value { key: "ca_file".to_owned(), problem };
-            let pem = std::fs::read(file).map_err(|error| wrong(format!("`{file}`: {error}")))?;
-            let bundle = Certificate::from_pem_bundle(&pem).map_err(|error| wrong(format!("`{file}`: {error}")))?;
-            for certificate in bundle {
-                client = client.with_root_certificate(certificate);
-            }
+        for certificate in options.certificates(Certificate::from_pem_bundle)? {
+            client = client.with_root_certificate(certificate);
         }
         if let Some(proxy) = options.get("proxy_url") {
             client = client.with_proxy_url(proxy);
@@ -330,6 +377,23 @@ mod clouds {
             BackoffConfig { init_backoff: Duration::from_millis(100), max_backoff: Duration::from_secs(5), base: 3.0 };
         RetryConfig { backoff, max_retries: 4, retry_timeout: Duration::from_secs(60) }
     }
+
+    /// An address at which nothing ever answered is given up on after this.
+    const SILENT: Duration = Duration::from_secs(10);
+
+    fn watched(options: &StoreOptions, hint: &'static str) -> Watched {
+        // Before all patience is gone, so that this is what is said.
+        Watched { read_timeout: options.read_timeout(), after: SILENT.min(options.patience().total / 2), hint }
+    }
+
+    #[cfg(feature = "s3")]
+    const S3_HINT: &str = "is that the store? its address is the option `endpoint` (--store-option endpoint=URL), or \
+                           AWS_ENDPOINT_URL, or the profile's endpoint_url, or what AWS has for the region";
+    #[cfg(feature = "azure")]
+    const AZURE_HINT: &str = "is that the store? its address is the option `endpoint` (--store-option endpoint=URL), or \
+                              AZURE_STORAGE_ENDPOINT, or what Azure has for the account";
+    #[cfg(feature = "gcs")]
+    const GOOGLE_HINT: &str = "is there a way to it? a proxy is named by --store-option proxy_url=URL";
 
     #[cfg(feature = "s3")]
     pub(super) fn s3(options: &StoreOptions, url: &BucketUrl) -> Result<Store, OptionFault> {
@@ -346,6 +410,7 @@ mod clouds {
             .with_bucket_name(&url.bucket)
             .with_region(region.or_else(|| from_file("region")).unwrap_or_else(|| "us-east-1".to_owned()))
             .with_client_options(client(options)?)
+            .with_http_connector(watched(options, S3_HINT))
             .with_retry(retry())
             .with_virtual_hosted_style_request(options.get("path_style") == Some("false"))
             // Its answer is searched for words that keys may hold.
@@ -476,6 +541,7 @@ mod clouds {
         let mut builder = MicrosoftAzureBuilder::from_env()
             .with_container_name(&url.bucket)
             .with_client_options(client(options)?)
+            .with_http_connector(watched(options, AZURE_HINT))
             .with_retry(retry());
         if options.is("emulator") {
             builder = builder.with_use_emulator(true).with_allow_http(true);
@@ -511,6 +577,7 @@ mod clouds {
         let mut builder = GoogleCloudStorageBuilder::from_env()
             .with_bucket_name(&url.bucket)
             .with_client_options(client(options)?)
+            .with_http_connector(watched(options, GOOGLE_HINT))
             .with_retry(retry());
         if options.is("anonymous") {
             builder = builder.with_skip_signature(true);
