@@ -6,13 +6,14 @@
 mod common;
 #[path = "../../testdata/inputs.rs"]
 mod inputs;
+#[path = "common/wire.rs"]
+mod wire;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -20,8 +21,9 @@ use std::time::{Duration, Instant};
 use common::{BASE, CONFIG, Client, export, face, held, next, quickstart, request, start, verify};
 use runpackd_lib::http::{self, Limits};
 use runpackd_lib::tools::{Answer, TOOLS, Tool};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
+use wire::{Connection, Process};
 
 /// A server on a thread of this process.
 struct Here {
@@ -49,141 +51,6 @@ impl Here {
 
     fn stop(&mut self) {
         self.stop.take().unwrap().send(()).unwrap();
-    }
-}
-
-/// A server as a process of its own, killed with the test.
-struct Process {
-    child: Child,
-    address: SocketAddr,
-    talk: BufReader<std::process::ChildStderr>,
-    _dir: tempfile::TempDir,
-}
-
-impl Process {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("decision-gate.toml"), CONFIG).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_runpackd"))
-            .arg("serve")
-            .current_dir(dir.path())
-            .env_remove("DECISION_GATE_CONFIG")
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut talk = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        talk.read_line(&mut line).unwrap();
-        let address =
-            line.trim().strip_prefix("listening on http://").unwrap_or_else(|| panic!("{line}")).parse().unwrap();
-        Self { child, address, talk, _dir: dir }
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    /// The exit code and the rest of what was said.
-    fn ended(mut self) -> (Option<i32>, String) {
-        let mut talk = String::new();
-        self.talk.read_to_string(&mut talk).unwrap();
-        (self.child.wait().unwrap().code(), talk)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// One connection.
-struct Connection {
-    address: SocketAddr,
-    stream: BufReader<TcpStream>,
-}
-
-#[derive(Debug)]
-struct Response {
-    status: u16,
-    headers: BTreeMap<String, String>,
-    body: Vec<u8>,
-}
-
-impl Response {
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("{self:?}"))
-    }
-}
-
-impl Connection {
-    fn new(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self { address, stream: BufReader::new(stream) }
-    }
-
-    fn write(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
-        // A server may have said no and closed already: the answer counts.
-        let _ = self.stream.get_mut().write_all(bytes.as_ref());
-        self
-    }
-
-    /// Posts to `/rpc`; a header given here takes the place of the usual one.
-    fn post(&mut self, headers: &[(&str, &str)], body: &[u8]) -> Response {
-        let host = self.address.to_string();
-        let length = body.len().to_string();
-        let usual = [("Host", host.as_str()), ("Content-Type", "application/json"), ("Content-Length", &length)];
-        let mut head = "POST /rpc HTTP/1.1\r\n".to_owned();
-        let usual = usual.iter().filter(|(name, _)| headers.iter().all(|(own, _)| !own.eq_ignore_ascii_case(name)));
-        for (name, value) in usual.chain(headers).filter(|(_, value)| !value.is_empty()) {
-            head.push_str(&format!("{name}: {value}\r\n"));
-        }
-        self.write(head + "\r\n").write(body).read()
-    }
-
-    fn get(&mut self, path: &str) -> Response {
-        let host = self.address;
-        self.write(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")).read()
-    }
-
-    fn read(&mut self) -> Response {
-        let mut line = || {
-            let mut line = String::new();
-            self.stream.read_line(&mut line).unwrap();
-            line.trim_end().to_owned()
-        };
-        let first = line();
-        let status = first.split(' ').nth(1).unwrap_or_else(|| panic!("no answer: `{first}`")).parse().unwrap();
-        let mut headers = BTreeMap::new();
-        loop {
-            let line = line();
-            let Some((name, value)) = line.split_once(": ") else { break };
-            headers.insert(name.to_ascii_lowercase(), value.to_owned());
-        }
-        let mut body = vec![0; headers.get("content-length").map_or(0, |length| length.parse().unwrap())];
-        self.stream.read_exact(&mut body).unwrap();
-        Response { status, headers, body }
-    }
-
-    /// How long until the server closes.
-    fn closed_after(&mut self) -> Duration {
-        let began = Instant::now();
-        let mut rest = Vec::new();
-        match self.stream.read_to_end(&mut rest) {
-            Ok(_) => {}
-            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}"),
-        }
-        began.elapsed()
-    }
-}
-
-impl Client for Connection {
-    fn send(&mut self, request: &Value) -> (u16, Value) {
-        let response = self.post(&[], request.to_string().as_bytes());
-        (response.status, response.json())
     }
 }
 
