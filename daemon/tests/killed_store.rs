@@ -9,7 +9,6 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::{BASE, CONFIG, Client, held, next, request, start};
@@ -69,11 +68,18 @@ fn a_killed_server_loses_nothing_it_acknowledged() {
             process.child.wait().unwrap();
             clients.into_iter().map(|client| client.join().unwrap()).collect()
         });
+        let mut now = Told::new();
         for (run, trigger, decision) in answers.into_iter().flatten() {
-            told.entry(run).or_default().insert(trigger, decision);
+            now.entry(run).or_default().insert(trigger, decision);
         }
-        check(dir, &told);
+        check(&SqliteRuns::open_reading(&dir.join("runs.db")).unwrap(), &now);
+        now.into_iter().for_each(|(run, acknowledged)| told.entry(run).or_default().extend(acknowledged));
     }
+    // And nothing of what came before went lost later.
+    let store = SqliteRuns::open_reading(&dir.join("runs.db")).unwrap();
+    check(&store, &told);
+    assert_eq!(store.verify().unwrap().damage, Vec::new());
+    drop(store);
     let acknowledged: usize = told.values().map(BTreeMap::len).sum();
     println!("{acknowledged} acknowledged in {} rounds, {:.1} s", rounds(), began.elapsed().as_secs_f64());
     assert!(acknowledged as u32 > rounds(), "{acknowledged} are too few to tell");
@@ -104,20 +110,17 @@ fn ask(mut connection: Connection, runs: &[String], name: &str) -> Vec<(String, 
     answers
 }
 
-/// Everything acknowledged is there, once, in order, and the store is whole.
-fn check(dir: &Path, told: &Told) {
-    let store = SqliteRuns::open_reading(&dir.join("runs.db")).unwrap();
-    let report = store.verify().unwrap();
-    assert_eq!(report.damage, Vec::new());
+/// Everything acknowledged is there, once, in order, in runs that are whole.
+fn check(store: &SqliteRuns, told: &Told) {
     for (run, acknowledged) in told {
         let key: RunKey = RunKey {
             tenant_id: runpack_core::model::TenantId::new(1).unwrap(),
             namespace_id: runpack_core::model::NamespaceId::new(1).unwrap(),
             run_id: run.as_str().into(),
         };
-        let stored = StoredRun::open(&store, &key).unwrap().unwrap();
-        let triggers: Vec<TriggerRecord> = log(&store, &key, Log::Triggers);
-        let decisions: Vec<DecisionRecord> = log(&store, &key, Log::Decisions);
+        let stored = StoredRun::open(store, &key).unwrap().unwrap();
+        let triggers: Vec<TriggerRecord> = log(store, &key, Log::Triggers);
+        let decisions: Vec<DecisionRecord> = log(store, &key, Log::Decisions);
         assert_eq!(stored.head().counts.triggers, triggers.len() as u64);
         assert_eq!(triggers.len(), decisions.len(), "each trigger is decided");
         for (position, (trigger, decision)) in triggers.iter().zip(&decisions).enumerate() {
