@@ -487,9 +487,12 @@ fn writing(path: &Path, options: &SqliteOptions) -> Result<Connection, OpenError
         ));
         return Err(OpenError::Unusable { path: path.to_owned(), fault });
     }
-    let sync = match options.sync {
-        SyncMode::Full => "FULL",
-        SyncMode::Normal => "NORMAL",
+    let sync = match (options.sync, options.journal) {
+        // A transaction ends when its journal is removed. FULL does not sync
+        // that, and a journal that is there again undoes what was acknowledged.
+        (SyncMode::Full, JournalMode::Delete) => "EXTRA",
+        (SyncMode::Full, JournalMode::Wal) => "FULL",
+        (SyncMode::Normal, _) => "NORMAL",
     };
     let settings = format!(
         "PRAGMA synchronous = {sync}; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; \
