@@ -62,10 +62,11 @@ servers:
     export RUNPACK_SERVERS="moto=http://127.0.0.1:$moto $keys,azurite=$AZURITE_BLOB_STORAGE_URL,s3rver=http://127.0.0.1:$s3rver S3RVER S3RVER"
     cargo test --locked -p runpack-cli --test servers -- --nocapture
 
-# What takes too long for every change: kill -9 in 200 exports on a release build and in 100 pushes, 10,000 honest packs, fuzzing
+# What takes too long for every change: kill -9 in 200 exports on a release build and in 100 pushes, 100,000 losses of power, 10,000 honest packs, fuzzing
 nightly:
     RUNPACK_KILL_ROUNDS=200 cargo test --locked --release -p runpack-daemon --test kill -- --nocapture
     RUNPACK_KILL_ROUNDS=100 cargo test --locked -p runpack-cli --test cut_off -- --nocapture
+    RUNPACK_REQUIRE=strace RUNPACK_POWER_ROUNDS=100000 cargo test --locked -p runpack-storage --features sqlite --test power -- --nocapture
     RUNPACK_DEEP=1 cargo test --locked --release -p runpack-cli --test memory -- --nocapture
     RUNPACK_DEEP=1 cargo test --locked -p runpack-core --test honest -- --nocapture
     just fuzz 300
