@@ -97,11 +97,11 @@ fn a_sync_that_is_forgotten_is_found() {
     for mode in ["wal full", "delete full"] {
         let Some(recording) = Recording::of(mode) else { return };
         for honest in [Honest::None, Honest::Files, Honest::Directories] {
-            let (lost, _) = recording.rounds(0..60, honest);
+            let (lost, _) = recording.rounds(0..40, honest);
             assert!(!lost.is_empty(), "{mode}: with {honest:?} synced everything is there");
             let count = |kind: fn(&Loss) -> bool| lost.values().filter(|loss| kind(loss)).count();
             println!(
-                "{mode}: {honest:?} synced: of 60 rounds {} lost what was acknowledged, {} left a damaged store, {} a \
+                "{mode}: {honest:?} synced: of 40 rounds {} lost what was acknowledged, {} left a damaged store, {} a \
                  torn pack",
                 count(|loss| matches!(loss, Loss::Acknowledged(_))),
                 count(|loss| matches!(loss, Loss::Damaged(_))),
@@ -117,7 +117,7 @@ fn a_sync_that_is_forgotten_is_found() {
 fn less_synced_is_less_kept_but_never_damaged() {
     for mode in ["wal normal", "delete normal"] {
         let Some(recording) = Recording::of(mode) else { return };
-        let rounds = (rounds() / 10).max(80);
+        let rounds = (rounds() / 10).max(60);
         let (lost, _) = recording.rounds(0..rounds, Honest::All);
         assert!(!lost.is_empty(), "{mode}: nothing was lost: does `full` sync for nothing?");
         let worse: Vec<_> = lost.iter().filter(|(_, loss)| !matches!(loss, Loss::Acknowledged(_))).collect();
@@ -127,7 +127,7 @@ fn less_synced_is_less_kept_but_never_damaged() {
 }
 
 fn rounds() -> usize {
-    setting("RUNPACK_POWER_ROUNDS").unwrap_or(200)
+    setting("RUNPACK_POWER_ROUNDS").unwrap_or(150)
 }
 
 fn setting(name: &str) -> Option<usize> {
