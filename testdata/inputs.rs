@@ -1,8 +1,8 @@
 //! Inputs that lie outside the project and may be absent.
 //!
 //! Tests read them where they exist and pass without them; each absent input
-//! prints one line. `RUNPACK_REQUIRE=shared,servers,chromium` makes the absence
-//! of what it names an error.
+//! prints one line. `RUNPACK_REQUIRE=shared,servers,chromium,strace` makes the
+//! absence of what it names an error.
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::explicit_write, clippy::disallowed_methods)]
 
@@ -46,6 +46,18 @@ pub fn server(name: &str) -> Option<String> {
     assert!(!required.split(',').any(|name| name == "servers"), "the server {name} is required and absent");
     absent(&format!("the server {name} (`just servers`); it"));
     None
+}
+
+/// Whether `strace` is there, and may look at processes.
+pub fn strace() -> bool {
+    let tried = std::process::Command::new("strace").args(["-q", "-o", "/dev/null", "true"]).output();
+    if tried.is_ok_and(|output| output.status.success()) {
+        return true;
+    }
+    let required = std::env::var("RUNPACK_REQUIRE").unwrap_or_default();
+    assert!(!required.split(',').any(|name| name == "strace"), "strace is required and absent, or not permitted");
+    absent("strace, or what it needs, is not there; what it would show");
+    false
 }
 
 /// Says that something was not tested. Written past the test runner, which

@@ -492,9 +492,15 @@ fn writing(path: &Path, options: &SqliteOptions) -> Result<Connection, OpenError
         ));
         return Err(OpenError::Unusable { path: path.to_owned(), fault });
     }
-    let sync = match options.sync {
-        SyncMode::Full => "FULL",
-        SyncMode::Normal => "NORMAL",
+    let sync = match (options.sync, options.journal) {
+        (SyncMode::Full, JournalMode::Wal) => "FULL",
+        (SyncMode::Normal, JournalMode::Wal) => "NORMAL",
+        // A transaction ends when its journal is removed. FULL does not sync
+        // that, and a journal that is there again undoes what was acknowledged.
+        (SyncMode::Full, JournalMode::Delete) => "EXTRA",
+        // Here NORMAL can leave a file that is damaged, for want of half a
+        // journal, and not only without the newest of it.
+        (SyncMode::Normal, JournalMode::Delete) => "FULL",
     };
     let settings = format!(
         "PRAGMA synchronous = {sync}; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; \

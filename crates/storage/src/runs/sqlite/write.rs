@@ -179,9 +179,17 @@ impl Writer {
         match self.connection.execute_batch("COMMIT") {
             Ok(()) => Ok(answers),
             Err(error) => {
+                use rusqlite::ErrorCode::{DatabaseBusy, DiskFull};
                 self.tails.clear();
                 let fault = say(&error);
                 let _ = self.connection.execute_batch("ROLLBACK");
+                // What ends a transaction, the last frame of the log or the
+                // removal of the journal, comes after all that needs room or
+                // that somebody else can hold up.
+                if matches!(error.sqlite_error_code(), Some(DiskFull | DatabaseBusy)) {
+                    self.set_broken(Some(Broken { fault: fault.clone(), for_good: false }));
+                    return Err(Undone::Medium(WriteError::Refused(fault)));
+                }
                 let told =
                     format!("{}, when a transaction was committed\nhint: see to the disk, then restart", fault.0);
                 self.set_broken(Some(Broken { fault: StoreFault(told), for_good: true }));
