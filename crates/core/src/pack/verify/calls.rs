@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::Found;
 use super::logs::{
-    CALLS, Fingerprints, Logs, Placed, SUBMISSIONS, Seen, Standing, Step, TRIGGERS, content_finding, identity,
+    CALLS, Fingerprints, Logs, Placed, SUBMISSIONS, Standing, Step, TRIGGERS, content_finding, identity,
     out_of_sequence,
 };
 use super::stream::Records;
@@ -34,9 +34,9 @@ pub(super) struct Calls<'c> {
     manifest: &'c Manifest,
     scenario: &'c Scenario,
     /// Answers given before, by which repeats are known.
-    answers: Seen<Digest>,
+    answers: Fingerprints,
     /// Answers to submissions given before.
-    taken: Seen<Digest>,
+    taken: Fingerprints,
     submitted: Fingerprints,
     /// The newest answer to a trigger, which a finished run keeps giving.
     last_answer: [Option<Digest>; 2],
@@ -108,8 +108,8 @@ impl<'c> Calls<'c> {
         Self {
             manifest,
             scenario,
-            answers: Seen::default(),
-            taken: Seen::default(),
+            answers: Fingerprints::default(),
+            taken: Fingerprints::default(),
             submitted: Fingerprints::default(),
             last_answer: [None; 2],
             packet_ids: Vec::new(),
@@ -208,7 +208,9 @@ impl<'c> Calls<'c> {
     }
 
     fn learn(&mut self, forms: [Option<Digest>; 2], packets: &[&PacketRecord]) {
-        self.answers.extend(forms.into_iter().flatten());
+        for digest in forms.into_iter().flatten() {
+            self.answers.insert(digest.as_bytes());
+        }
         self.last_answer = forms;
         self.packet_ids.extend(packets.iter().map(|packet| packet.envelope.packet_id.clone()));
     }
@@ -238,7 +240,7 @@ impl<'c> Calls<'c> {
             Some(ToolMethod::Submit) => self.submit(position, &call, submissions, found),
             Some(ToolMethod::Next | ToolMethod::Trigger) => {
                 let repeated = if standing.status == RunStatus::Active {
-                    self.answers.contains(&call.response_hash)
+                    self.answers.contains(call.response_hash.as_bytes())
                 } else {
                     self.last_answer.contains(&Some(call.response_hash))
                 };
@@ -335,7 +337,7 @@ impl<'c> Calls<'c> {
         let dated = waiting.is_some_and(|record| {
             call.called_at == record.submitted_at && call.correlation_id == record.correlation_id
         });
-        let repeated = self.taken.contains(&call.response_hash);
+        let repeated = self.taken.contains(call.response_hash.as_bytes());
         if !(answered || asked || dated && !repeated) {
             if repeated {
                 *self.unknown.entry("request of a repeated submission").or_default() += 1;
@@ -350,7 +352,7 @@ impl<'c> Calls<'c> {
         self.submission(&submission, found);
         let record = &submission.1;
         if answered || !asked {
-            self.taken.insert(call.response_hash);
+            self.taken.insert(call.response_hash.as_bytes());
         }
         if !answered {
             let message =

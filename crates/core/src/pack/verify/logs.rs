@@ -2,8 +2,8 @@
 //! decision, its packets and the call it came by.
 //!
 //! Logs are in append order, so only what belongs to one trigger is in memory.
-//! What grows with the run are fingerprints: 16 bytes for each trigger id and
-//! submission id, 32 for each answer, and the ids of packets issued.
+//! What grows with the run are fingerprints, 16 bytes for each trigger id,
+//! submission id and answer, and the ids of packets issued.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -527,28 +527,29 @@ pub(super) fn is_opening(step: &Step) -> bool {
         && matches!(step.decision.1.outcome, DecisionOutcome::Start { .. })
 }
 
-/// The texts seen so far. 128 bits are enough to tell them apart, and small
-/// enough to keep them all.
+/// The ids and digests seen so far. 128 bits are enough to tell them apart, and
+/// small enough to keep them all: of a digest, too, they are taken from its own
+/// digest, so that all of it counts.
 #[derive(Default)]
 pub(super) struct Fingerprints(Seen<[u8; 16]>);
 
 impl Fingerprints {
-    /// Whether `text` is new.
-    pub(super) fn insert(&mut self, text: &str) -> bool {
-        self.0.insert(Self::of(text))
+    /// Whether `bytes` are new.
+    pub(super) fn insert(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.0.insert(Self::of(bytes.as_ref()))
     }
 
-    pub(super) fn contains(&self, text: &str) -> bool {
-        self.0.contains(&Self::of(text))
+    pub(super) fn contains(&self, bytes: impl AsRef<[u8]>) -> bool {
+        self.0.contains(&Self::of(bytes.as_ref()))
     }
 
-    fn of(text: &str) -> [u8; 16] {
+    fn of(bytes: &[u8]) -> [u8; 16] {
         let mut half = [0; 16];
-        half.copy_from_slice(&Digest::of(text.as_bytes()).as_bytes()[..16]);
+        half.copy_from_slice(&Digest::of(bytes).as_bytes()[..16]);
         half
     }
 }
 
 /// What was seen; asked about, and never listed.
 #[allow(clippy::disallowed_types, reason = "nothing looks at the order")]
-pub(super) type Seen<T> = std::collections::HashSet<T>;
+type Seen<T> = std::collections::HashSet<T>;

@@ -65,7 +65,7 @@ impl Work {
 }
 
 /// Where a run ends.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 struct Tail {
     run: i64,
     seq: u64,
@@ -249,20 +249,30 @@ impl Writer {
             return Err(Stop::Told(WriteError::Exists(key.run_id.clone())));
         }
         let tail = Tail { run: self.connection.last_insert_rowid(), seq: 0, last: Digest::of(origin) };
-        self.extend(key, &tail, standing, rows)
+        let tail =
+            self.extend(tail, standing, rows, "INSERT INTO heads (run, seq, body, digest) VALUES (?1, ?2, ?3, ?4)")?;
+        self.tails.insert(key.clone(), tail);
+        Ok(Pruned::default())
     }
 
     fn append(&mut self, key: &RunKey, expected: u64, standing: &Standing, rows: &[Row]) -> Result<Pruned, Stop> {
         let tail = match self.tails.get(key) {
-            Some(tail) => tail.clone(),
-            None => self.tail(key)?,
+            Some(tail) => *tail,
+            None => {
+                let tail = self.tail(key)?;
+                self.tails.insert(key.clone(), tail);
+                tail
+            }
         };
         if tail.seq != expected {
-            let found = tail.seq;
-            self.tails.insert(key.clone(), tail);
-            return Err(Stop::Told(WriteError::Conflict { expected, found }));
+            return Err(Stop::Told(WriteError::Conflict { expected, found: tail.seq }));
         }
-        self.extend(key, &tail, standing, rows)
+        let tail =
+            self.extend(tail, standing, rows, "UPDATE heads SET seq = ?2, body = ?3, digest = ?4 WHERE run = ?1")?;
+        if let Some(known) = self.tails.get_mut(key) {
+            *known = tail;
+        }
+        Ok(Pruned::default())
     }
 
     /// Where a run ends, read from its head.
@@ -289,8 +299,9 @@ impl Writer {
         }
     }
 
-    fn extend(&mut self, key: &RunKey, tail: &Tail, standing: &Standing, rows: &[Row]) -> Result<Pruned, Stop> {
-        let Tail { run, mut seq, mut last } = *tail;
+    /// Writes the rows and the head after them; where the run ends then.
+    fn extend(&self, tail: Tail, standing: &Standing, rows: &[Row], head: &str) -> Result<Tail, Stop> {
+        let Tail { run, mut seq, mut last } = tail;
         let sql = "INSERT INTO entries (run, seq, log, subject, body, previous, digest) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
         let mut insert = self.connection.prepare_cached(sql)?;
@@ -304,13 +315,16 @@ impl Writer {
         drop(insert);
         let standing = Standing { last, ..standing.clone() };
         let body = to_vec(&standing).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-        let sql = "INSERT INTO heads (run, seq, body, digest) VALUES (?1, ?2, ?3, ?4) \
-                   ON CONFLICT DO UPDATE SET seq = ?2, body = ?3, digest = ?4";
-        let mut insert = self.connection.prepare_cached(sql)?;
-        insert.execute(params![run, integer(seq)?, body, Digest::of(&body).as_bytes()])?;
-        drop(insert);
-        self.tails.insert(key.clone(), Tail { run, seq, last });
-        Ok(Pruned::default())
+        let written = self.connection.prepare_cached(head)?.execute(params![
+            run,
+            integer(seq)?,
+            body,
+            Digest::of(&body).as_bytes()
+        ])?;
+        if written != 1 {
+            return Err(Stop::Failed(rusqlite::Error::StatementChangedRows(written)));
+        }
+        Ok(Tail { run, seq, last })
     }
 
     fn prune_run(&mut self, key: &RunKey) -> Result<Pruned, Stop> {
