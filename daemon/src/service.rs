@@ -29,6 +29,8 @@ pub struct Service {
     pub security: SecurityContext,
     /// Where packs go, if not where the caller says.
     pub packs: Option<BucketStore>,
+    /// Bytes of one artifact of a pack, made or verified.
+    pub artifact_bytes_max: u64,
 }
 
 impl Service {
@@ -38,7 +40,8 @@ impl Service {
     /// A sentence that says what could not be opened.
     pub fn open(configuration: ServiceConfiguration) -> Result<Self, String> {
         let Stores { runs, scenarios } = open_runs(&configuration.runs)?;
-        let RunConfiguration { settings, policy, registry, security, storage, warnings: _ } = configuration.run;
+        let RunConfiguration { settings, policy, registry, security, storage, artifact_bytes_max, warnings: _ } =
+            configuration.run;
         let queues = Queues::default();
         Ok(Self {
             gatekeeper: Gatekeeper { runs, registry, settings, policy, gather_deadline: GATHER_DEADLINE, queues },
@@ -46,6 +49,7 @@ impl Service {
             access: configuration.access,
             security,
             packs: storage,
+            artifact_bytes_max,
         })
     }
 

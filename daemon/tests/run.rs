@@ -354,3 +354,25 @@ fn a_storage_table_that_makes_no_sense_is_refused_by_key() {
         assert!(!work.at("pack").exists());
     }
 }
+
+#[test]
+fn the_limit_of_artifacts_is_in_the_config_unless_the_flag_says_otherwise() {
+    let work = Work::new();
+    let config = fs::read_to_string(work.at("decision-gate.toml")).unwrap();
+    let with = |limit: &str| {
+        work.write("decision-gate.toml", format!("{config}\n[runpack]\nmax_artifact_bytes = {limit}\n"));
+    };
+    let run = |extra: &[&str], out: &str| work.run(&[&["--calls", "calls.jsonl", "--out", out], extra].concat());
+    with("100");
+    let (code, _, told) = run(&[], "small");
+    assert!(code == 2 && told.contains("artifact too large") && told.contains("under [runpack]"), "{told}");
+    assert!(!work.at("small").exists());
+    assert_eq!(run(&["--max-artifact-bytes", "1MiB"], "large").0, 0);
+    with("\"1MiB\"");
+    assert_eq!(run(&[], "enough").0, 0);
+    for nonsense in ["0", "\"many\"", "-1", "true"] {
+        with(nonsense);
+        let (code, _, told) = run(&[], "none");
+        assert!(code == 2 && told.contains("max_artifact_bytes"), "{nonsense}: {told}");
+    }
+}

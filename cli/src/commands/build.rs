@@ -19,7 +19,7 @@ use crate::out;
 /// Build a pack from a scenario and a recorded run state, or from a run store
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit codes: 0 built, or the same pack was there; 2 could not be built.\n\nExamples:\n  runpack build --scenario scenario.json --state state.json --generated-at logical:10 --out pack\n  runpack build --store decision-gate.db --run release-1.4.0 --generated-at logical:10 --out pack"
+    after_help = "Exit codes: 0 built, or the same pack was there; 2 could not be built.\n\nExample:\n  runpack build --scenario scenario.json --state state.json --generated-at logical:10 --out pack\n  runpack build --store decision-gate.db --run release-1.4.0 --generated-at logical:10 --out pack"
 )]
 pub(crate) struct BuildArgs {
     /// The scenario, JSON or (by extension) RON [default: the run's own, with --store]

@@ -3,7 +3,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use runpack_core::pack::layout::{ARTIFACT_BYTES_MAX, MANIFEST_NAME};
+use runpack_core::pack::layout::MANIFEST_NAME;
 use runpack_core::pack::{Report, Verdict, VerifyOptions, verify};
 use runpack_storage::packs::DirectoryReader;
 
@@ -59,7 +59,7 @@ pub async fn demo(args: &DemoArgs) -> Result<String, String> {
         manifest_name: MANIFEST_NAME.to_owned(),
         gather_timeout_ms: 30_000,
         max_input_bytes: INPUT_BYTES_MAX,
-        max_artifact_bytes: ARTIFACT_BYTES_MAX,
+        max_artifact_bytes: None,
     };
     let outcome = run(&run_args).await?;
     let honest = checked(&pack)?;

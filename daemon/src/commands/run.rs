@@ -11,7 +11,7 @@ use runpack_core::model::{
     TriState, TriggerEvent,
 };
 use runpack_core::pack::BuildOptions;
-use runpack_core::pack::layout::{ARTIFACT_BYTES_MAX, MANIFEST_NAME};
+use runpack_core::pack::layout::MANIFEST_NAME;
 use runpack_core::read::{self, Profile, Unknown};
 use runpack_storage::packs::object::PublishOptions;
 use runpack_storage::packs::{
@@ -80,9 +80,9 @@ pub struct RunArgs {
     /// Bytes of the scenario, the run config, and each line of calls
     #[arg(long, value_name = "BYTES", value_parser = read::byte_count, default_value_t = INPUT_BYTES_MAX)]
     pub max_input_bytes: u64,
-    /// Bytes of one artifact of the pack
-    #[arg(long, value_name = "BYTES", value_parser = read::byte_count, default_value_t = ARTIFACT_BYTES_MAX)]
-    pub max_artifact_bytes: u64,
+    /// Bytes of one artifact of the pack [default: max_artifact_bytes under [runpack] of the config, else 16777216]
+    #[arg(long, value_name = "BYTES", value_parser = read::byte_count)]
+    pub max_artifact_bytes: Option<u64>,
 }
 
 /// The store, with the scenario in it: without, nobody could export the run.
@@ -146,7 +146,8 @@ pub async fn run(args: &RunArgs) -> Result<Outcome, String> {
     }
     .map_err(|error| error.to_string())?;
     check_providers(&scenario, &configuration)?;
-    let RunConfiguration { settings, policy, registry, security, storage, warnings } = configuration;
+    let RunConfiguration { settings, policy, registry, security, storage, artifact_bytes_max, warnings } =
+        configuration;
     let kept_by = destination(args, storage)?;
     let anchor_policy = settings.anchors.clone();
     let gather_deadline = Duration::from_millis(args.gather_timeout_ms);
@@ -186,7 +187,7 @@ pub async fn run(args: &RunArgs) -> Result<Outcome, String> {
         generated_at: args.generated_at.unwrap_or(last_time),
         anchor_policy,
         security: Some(security),
-        artifact_bytes_max: args.max_artifact_bytes,
+        artifact_bytes_max: args.max_artifact_bytes.unwrap_or(artifact_bytes_max),
     };
     let replace = if args.replace { Replace::Yes } else { Replace::No };
     let destination = match &kept_by {

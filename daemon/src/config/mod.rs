@@ -14,6 +14,7 @@ use std::sync::Arc;
 use runpack_core::engine::{Policy, PolicyTable, Settings};
 use runpack_core::model::{AnchorPolicy, AnchorRequirement, Lane, ProviderAnchorPolicy, ProviderId};
 use runpack_core::pack::SecurityContext;
+use runpack_core::pack::layout::ARTIFACT_BYTES_MAX;
 use runpack_providers::{EnvConfig, HttpConfig, JsonConfig, Provider, Registry, TimeConfig};
 use runpack_storage::packs::object::{Key, OnExisting, PublishOptions, StoreOptions};
 use runpack_storage::packs::{BucketStore, Stores};
@@ -180,6 +181,7 @@ const KNOWN: &[&str] = &[
     "docs.max_total_bytes",
     "docs.max_docs",
     "docs.max_sections",
+    "runpack.max_artifact_bytes",
     "runpack_storage.type",
     "runpack_storage.provider",
     "runpack_storage.bucket",
@@ -253,7 +255,34 @@ struct File {
     namespace: Namespace,
     server: Server,
     providers: Vec<ProviderTable>,
+    runpack: PackTable,
     runpack_storage: Option<StorageTable>,
+}
+
+/// How packs are made and verified.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct PackTable {
+    max_artifact_bytes: Option<Bytes>,
+}
+
+/// A number of bytes, with a unit if written as text: `"64MiB"`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Bytes {
+    Plain(u64),
+    Unit(String),
+}
+
+impl Bytes {
+    fn count(&self) -> Result<u64, ConfigError> {
+        let key = "runpack.max_artifact_bytes";
+        match self {
+            Self::Plain(0) => Err(wrong(key, "must be at least 1")),
+            Self::Plain(count) => Ok(*count),
+            Self::Unit(text) => runpack_core::read::byte_count(text).map_err(|problem| wrong(key, problem)),
+        }
+    }
 }
 
 /// Where packs go by default. `provider = "local"` keeps them in the directory
@@ -416,6 +445,8 @@ pub struct RunConfiguration {
     pub security: SecurityContext,
     /// Where packs go by default.
     pub storage: Option<BucketStore>,
+    /// Bytes of one artifact of a pack.
+    pub artifact_bytes_max: u64,
     /// Things to say at start.
     pub warnings: Vec<String>,
 }
@@ -471,7 +502,9 @@ impl RunConfiguration {
         let registry = registry(file.providers, &mut warnings)?;
         let security = SecurityContext { dev_permissive: permissive, namespace_authority: "dg_registry".to_owned() };
         let storage = file.runpack_storage.map(|table| storage(&table)).transpose()?;
-        Ok(Self { settings, policy, registry, security, storage, warnings })
+        let artifact_bytes_max =
+            file.runpack.max_artifact_bytes.as_ref().map_or(Ok(ARTIFACT_BYTES_MAX), Bytes::count)?;
+        Ok(Self { settings, policy, registry, security, storage, artifact_bytes_max, warnings })
     }
 }
 

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use runpack_core::engine::Scenario;
 use runpack_core::model::{NamespaceId, RunId, ScenarioId, TenantId, Timestamp};
-use runpack_core::pack::layout::{ARTIFACT_BYTES_MAX, MANIFEST_BYTES_MAX, MANIFEST_NAME};
+use runpack_core::pack::layout::{MANIFEST_BYTES_MAX, MANIFEST_NAME};
 use runpack_core::pack::{BuildOptions, Manifest, PackReader, RunIdentity, RunLogs, WireReport};
 use runpack_core::read::{self, Admit};
 use runpack_storage::packs::{
@@ -69,7 +69,7 @@ fn pack(service: &Service, scenario: &Scenario, arguments: &Arguments) -> Result
         generated_at: arguments.generated_at,
         anchor_policy: service.gatekeeper.settings.anchors.clone(),
         security: Some(service.security.clone()),
-        artifact_bytes_max: ARTIFACT_BYTES_MAX,
+        artifact_bytes_max: service.artifact_bytes_max,
     };
     let manifest_name = arguments.manifest_name.as_deref().unwrap_or(MANIFEST_NAME);
     let export_to = |destination| {

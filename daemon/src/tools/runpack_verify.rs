@@ -30,9 +30,10 @@ struct Verified {
     status: WireStatus,
 }
 
-async fn call(_service: &Service, _caller: &Caller, arguments: Arguments) -> Result<Verified, ToolError> {
+async fn call(service: &Service, _caller: &Caller, arguments: Arguments) -> Result<Verified, ToolError> {
     let reader = DirectoryReader::open(&arguments.runpack_dir)
         .map_err(|fault| ToolError::Runpack(format!("artifact error: unable to resolve runpack root: {fault}")))?;
-    let report = verify(&reader, &arguments.manifest_path, &VerifyOptions::default()).wire();
+    let options = VerifyOptions { artifact_bytes_max: service.artifact_bytes_max, ..VerifyOptions::default() };
+    let report = verify(&reader, &arguments.manifest_path, &options).wire();
     Ok(Verified { status: report.status, report })
 }

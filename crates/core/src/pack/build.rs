@@ -144,7 +144,7 @@ pub enum BuildError {
     },
     /// A verifier would not read the artifact.
     #[error(
-        "artifact too large: {path} ({actual} > {limit})\nhint: raise the limit with --max-artifact-bytes, here and when verifying"
+        "artifact too large: {path} ({actual} > {limit})\nhint: raise the limit with --max-artifact-bytes, here and when verifying (a service: max_artifact_bytes under [runpack])"
     )]
     TooLarge {
         /// Which.

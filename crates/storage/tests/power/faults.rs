@@ -208,7 +208,7 @@ impl Drop for Tmpfs {
 fn a_full_disk_refuses_until_there_is_room() {
     for (mode, size) in [("wal full", "600k"), ("delete full", "450k")] {
         let Some(disk) = Tmpfs::mount(size) else { return };
-        fs::write(disk.path().join("filler"), vec![0; 200 << 10]).unwrap();
+        fs::write(disk.path().join("filler"), vec![0; 300 << 10]).unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
         let said = Said::of(&as_child(&mut command, "keeps a run", mode, disk.path()).output().unwrap());
         assert!(said.told().starts_with("refused") && said.told().contains("make room on the disk"), "{said:#?}");
@@ -238,7 +238,7 @@ fn a_file_that_may_not_grow_is_a_disk_that_fails() {
         for ignore in ["trap '' XFSZ; ", ""] {
             let dir = scratch();
             let mut command = Command::new("sh");
-            command.args(["-c", &format!("{ignore}ulimit -c 0; ulimit -f 400; exec \"$@\""), "sh"]);
+            command.args(["-c", &format!("{ignore}ulimit -c 0; ulimit -f 200; exec \"$@\""), "sh"]);
             command.arg(std::env::current_exe().unwrap());
             let output = as_child(&mut command, "keeps a run", mode, dir.path()).output().unwrap();
             let said = Said::of(&output);

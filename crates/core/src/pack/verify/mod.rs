@@ -517,7 +517,9 @@ fn cannot_open(path: &str, fault: &ReadFault) -> Finding {
         ReadFault::Io(_) => Code::ReadFailed,
     };
     let hint = match fault {
-        ReadFault::TooLarge { .. } => "; raise the limit with --max-artifact-bytes",
+        ReadFault::TooLarge { .. } => {
+            "; raise the limit with --max-artifact-bytes (a service: max_artifact_bytes under [runpack])"
+        }
         ReadFault::HardLink { .. } => "; pass --allow-hard-links if a snapshot tool made them",
         _ => "",
     };

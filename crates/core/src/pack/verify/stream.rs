@@ -384,7 +384,8 @@ pub(super) fn malformed(path: &str, refusal: &Refusal, prefix: &str) -> Finding 
 pub(super) fn unreadable(path: &str, error: &io::Error, bytes_max: u64) -> Finding {
     if error.kind() == io::ErrorKind::FileTooLarge {
         let message = format!(
-            "artifact read failed for {path}: larger than {bytes_max} bytes; raise the limit with --max-artifact-bytes"
+            "artifact read failed for {path}: larger than {bytes_max} bytes; raise the limit with --max-artifact-bytes \
+             (a service: max_artifact_bytes under [runpack])"
         );
         return Finding::new(Code::TooLarge, path, message);
     }
