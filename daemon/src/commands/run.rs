@@ -80,7 +80,7 @@ pub struct RunArgs {
     /// Bytes of the scenario, the run config, and each line of calls
     #[arg(long, value_name = "BYTES", value_parser = read::byte_count, default_value_t = INPUT_BYTES_MAX)]
     pub max_input_bytes: u64,
-    /// Bytes of one artifact of the pack [default: max_artifact_bytes under [runpack] of the config, else 16777216]
+    /// Bytes of one artifact of the pack [default: max_artifact_bytes under `[runpack]` of the config, else 16777216]
     #[arg(long, value_name = "BYTES", value_parser = read::byte_count)]
     pub max_artifact_bytes: Option<u64>,
 }

@@ -1,4 +1,4 @@
-//! `decision-gate.toml`: the sections a one-shot run reads, and in [`service`]
+//! `decision-gate.toml`: the sections a one-shot run reads, and in `service`
 //! those that only a service needs.
 //!
 //! A one-shot run recognises a service's sections and leaves them alone, so one
