@@ -4,12 +4,13 @@ use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, IsTerminal};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use runpack_beneath::{Fault, Links, check_read_path};
 use runpack_core::pack::PackReader;
 use runpack_core::pack::layout::MANIFEST_NAME;
 
+use super::publish::parent_of;
 use super::{ArchiveReader, DirectoryReader, OpenFault, Stores, in_object_storage};
 
 /// Where a pack is. That anything is there is not known yet.
@@ -160,9 +161,7 @@ impl Location {
                     return Err(LocationError::TwoManifests { location: location.to_owned(), name });
                 }
                 check_manifest_name(name)?;
-                let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-                let directory = parent.unwrap_or(Path::new(".")).to_owned();
-                Ok(Self::Directory { directory, manifest_name: name.to_owned() })
+                Ok(Self::Directory { directory: parent_of(&path).to_owned(), manifest_name: name.to_owned() })
             }
             _ => Ok(Self::Directory { directory: path, manifest_name: wanted.to_owned() }),
         }
@@ -281,6 +280,8 @@ fn is_archive(location: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn parse(location: &str, name: Option<&str>) -> Result<(String, String), String> {

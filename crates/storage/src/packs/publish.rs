@@ -467,7 +467,8 @@ pub(super) fn make_parents(directory: &Path) -> Result<(), PublishError> {
     Ok(())
 }
 
-pub(super) fn parent_of(path: &Path) -> &Path {
+/// The directory that a path names something in.
+pub(crate) fn parent_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

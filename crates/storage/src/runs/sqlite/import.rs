@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::path::Path;
 
 use runpack_core::canon::Digest;
-use runpack_core::engine::{Entry, Head};
-use runpack_core::model::{DecisionOutcome, RunState};
+use runpack_core::engine::{Counts, Entry, Head};
+use runpack_core::model::{DecisionOutcome, RunState, RunStatus};
 use runpack_core::read::{self, Unknown};
 use rusqlite::{Connection, params};
 
@@ -184,7 +184,8 @@ fn entries(state: &RunState) -> Result<(Head, Vec<Entry>), String> {
     }
     entries.extend(state.submissions.iter().cloned().map(Entry::Submission));
     entries.extend(state.tool_calls.iter().cloned().map(Entry::ToolCall));
-    let mut origin = Head::of(&state_without_logs(state));
+    let head = Head::of(state);
+    let mut origin = Head { counts: Counts::default(), status: RunStatus::Active, ..head.clone() };
     let first = state.decisions.iter().find_map(|decision| match &decision.outcome {
         DecisionOutcome::Advance { from_stage, .. } => Some(from_stage),
         _ => None,
@@ -196,14 +197,8 @@ fn entries(state: &RunState) -> Result<(Head, Vec<Entry>), String> {
     }
     let mut folded = origin.clone();
     entries.iter().for_each(|entry| folded.follow(entry.into()));
-    if folded != Head::of(state) {
+    if folded != head {
         return Err("it does not stand where its decisions lead".to_owned());
     }
     Ok((origin, entries))
-}
-
-fn state_without_logs(state: &RunState) -> RunState {
-    let mut empty = Head::of(state).empty_state();
-    empty.status = runpack_core::model::RunStatus::Active;
-    empty
 }

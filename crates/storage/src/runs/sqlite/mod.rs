@@ -26,6 +26,7 @@ use super::{
     Decided, Defined, Page, Pruned, ReadError, RunKey, RunStore, ScenarioStore, StoreFault, StoredScenario, Which,
     WriteError,
 };
+use crate::packs::parent_of;
 pub use check::StoreReport;
 pub use import::{ImportError, Imported, import};
 use rows::{Origin, Row, Standing};
@@ -345,7 +346,8 @@ impl RunStore for SqliteRuns {
             let problem = "the head does not count what is appended".to_owned();
             return Err(WriteError::Refused(StoreFault(problem)));
         }
-        let standing = Standing::of(head, Digest::of(b""));
+        // The writer knows what the newest entry's digest comes to.
+        let standing = Standing::of(head, Digest::from([0; 32]));
         self.send(Work::Append { key: RunKey::of(head), expected, standing, rows: rows_of(entries)? }).map(drop)
     }
 
@@ -564,8 +566,7 @@ fn lock_file(path: &Path) -> std::io::Result<File> {
 
 /// Makes the name of a new file as durable as what is in it.
 fn sync_directory_of(path: &Path) -> std::io::Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
+    if cfg!(unix) { File::open(parent_of(path))?.sync_all() } else { Ok(()) }
 }
 
 #[cfg(unix)]
