@@ -290,6 +290,16 @@ impl Gatekeeper {
         Ok(status)
     }
 
+    /// Says where a run stands, and records nothing.
+    ///
+    /// # Errors
+    /// [`GateError::RunNotFound`], [`GateError::Read`].
+    pub fn standing(&self, key: &RunKey) -> Result<ScenarioStatus, GateError> {
+        let head = self.runs.head(key)?.ok_or_else(|| GateError::RunNotFound(key.run_id.clone()))?;
+        let last = self.runs.decided(key, Which::Newest)?.map(|decided| decided.decision);
+        Ok(engine::status(&head, last.as_ref(), self.runs.packet_ids(key)?))
+    }
+
     /// A run as it stands, checked whole, for a pack.
     ///
     /// # Errors

@@ -2,13 +2,17 @@
 //! `runpackd`.
 
 pub mod access;
+pub mod client;
 pub mod commands;
 pub mod config;
 pub mod correlation;
+pub mod docs;
 pub mod gatekeeper;
 pub mod http;
+pub mod mcp;
 pub mod rpc;
 pub mod scenarios;
 pub mod service;
+pub mod stdio;
 pub mod talk;
 pub mod tools;

@@ -10,6 +10,7 @@ use runpack_storage::runs::{MemoryRuns, RunStore, ScenarioStore};
 
 use crate::access::Access;
 use crate::config::{RunConfiguration, RunStoreConfig, ServiceConfiguration};
+use crate::docs::{DocsConfig, Library};
 use crate::gatekeeper::{Gatekeeper, Queues};
 use crate::scenarios::Scenarios;
 use crate::talk::talk;
@@ -31,6 +32,10 @@ pub struct Service {
     pub packs: Option<BucketStore>,
     /// Bytes of one artifact of a pack, made or verified.
     pub artifact_bytes_max: u64,
+    /// What programs may read about us.
+    pub docs: Library,
+    /// How much of it.
+    pub docs_config: DocsConfig,
 }
 
 impl Service {
@@ -43,6 +48,8 @@ impl Service {
         let RunConfiguration { settings, policy, registry, security, storage, artifact_bytes_max, warnings: _ } =
             configuration.run;
         let queues = Queues::default();
+        let (docs, left_out) = Library::open(&configuration.docs)?;
+        left_out.iter().for_each(|what| talk(&format!("warning: {what}")));
         Ok(Self {
             gatekeeper: Gatekeeper { runs, registry, settings, policy, gather_deadline: GATHER_DEADLINE, queues },
             scenarios: Scenarios::new(scenarios),
@@ -50,6 +57,8 @@ impl Service {
             security,
             packs: storage,
             artifact_bytes_max,
+            docs,
+            docs_config: configuration.docs,
         })
     }
 

@@ -9,7 +9,8 @@ mod inputs;
 use std::fs;
 
 use common::{
-    BASE, CONFIG, Client, Direct, export, flow, held, next, quickstart, request, start, status, submit, trigger, verify,
+    BASE, CONFIG, Client, Direct, export, flow, held, next, quickstart, request, start, status, submit, tools, trigger,
+    verify,
 };
 use runpackd_lib::tools::TOOLS;
 use serde_json::{Value, json};
@@ -442,14 +443,16 @@ fn the_schemas_admit_the_requests_that_tools_take() {
         ("scenario_trigger", vec![trigger("a", "r", "t", BASE, "tick")]),
         ("runpack_export", vec![export("a", "r", run)]),
         ("runpack_verify", vec![verify(run)]),
+        ("scenarios_list", vec![json!({"tenant_id": 1, "namespace_id": 1, "cursor": null, "limit": 1})]),
+        ("decision_gate_docs_search", vec![json!({"query": "", "max_sections": 10})]),
     ];
+    let tools = tools(CONFIG, TOOLS);
     assert_eq!(
         examples.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
         TOOLS.iter().map(|tool| tool.name).collect::<Vec<_>>()
     );
-    for ((name, examples), tool) in examples.into_iter().zip(TOOLS) {
-        let schema: Value = serde_json::from_str(tool.input_schema).unwrap();
-        let validator = jsonschema::draft202012::new(&schema).unwrap();
+    for (name, examples) in examples {
+        let validator = jsonschema::draft202012::new(&tools.get(name).unwrap().input).unwrap();
         for example in examples {
             validator.validate(&example).unwrap_or_else(|fault| panic!("{name}: {fault}: {example}"));
             for member in example.as_object().unwrap().keys() {
@@ -468,18 +471,22 @@ fn the_schemas_admit_the_requests_that_tools_take() {
 fn the_schemas_ask_for_what_they_always_asked_for() {
     let Some(tooling) = inputs::shared("reference/tooling.json") else { return };
     let tooling: Vec<Value> = serde_json::from_slice(&fs::read(tooling).unwrap()).unwrap();
+    let tools = tools(CONFIG, TOOLS);
     let theirs = tooling.iter().filter(|theirs| TOOLS.iter().any(|tool| theirs["name"] == tool.name));
-    for (theirs, tool) in theirs.zip(TOOLS) {
-        assert_eq!(theirs["name"], tool.name, "the order");
-        let ours: Value = serde_json::from_str(tool.input_schema).unwrap();
+    for (theirs, ours) in theirs.zip(tools.listed()) {
+        let name = ours.tool.name;
+        assert_eq!(theirs["name"], name, "the order");
         for example in theirs["examples"].as_array().unwrap() {
-            let validator = jsonschema::draft202012::new(&ours).unwrap();
-            validator.validate(&example["input"]).unwrap_or_else(|fault| panic!("{}: {fault}", tool.name));
+            for (side, schema) in [("input", &ours.input), ("output", &ours.output)] {
+                let validator = jsonschema::draft202012::new(schema).unwrap();
+                validator.validate(&example[side]).unwrap_or_else(|fault| panic!("{name}: {side}: {fault}"));
+            }
         }
         // Scenarios are a schema of their own there, and part of ours.
-        if tool.name != "scenario_define" {
-            agree(tool.name, &ours, &ours, &theirs["input_schema"]);
+        if name != "scenario_define" {
+            agree(name, &ours.input, &ours.input, &theirs["input_schema"]);
         }
+        agree(name, &ours.output, &ours.output, &theirs["output_schema"]);
     }
 }
 

@@ -18,9 +18,9 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use common::{BASE, CONFIG, Client, export, face, held, next, quickstart, request, start, verify};
-use runpackd_lib::http::{self, Limits};
-use runpackd_lib::tools::{Answer, TOOLS, Tool};
+use common::{BASE, CONFIG, Client, export, held, next, quickstart, request, start, verify};
+use runpackd_lib::http::{self, Limits, Replies};
+use runpackd_lib::tools::{Answer, Hints, TOOLS, Tool};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use wire::{Connection, Process};
@@ -42,7 +42,7 @@ impl Here {
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
                 told.send(listener.local_addr().unwrap()).unwrap();
                 let stop = async { stopped.await.unwrap_or_default() };
-                http::serve(listener, face(CONFIG, tools), limits, stop).await.unwrap();
+                http::serve(listener, common::tools(CONFIG, tools), Replies::Json, limits, stop).await.unwrap();
             });
             runtime.shutdown_background();
         });
@@ -59,8 +59,10 @@ const LIST: &[u8] = br#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
 /// Takes as long as `seconds` says.
 const SLOW: Tool = Tool {
     name: "slow",
+    title: "",
     description: "",
-    input_schema: "{}",
+    schemas: r#"{"input": {}}"#,
+    hints: Hints { read_only: true, destructive: false, idempotent: true, open_world: false },
     run: |_, _, arguments| {
         Box::pin(async move {
             tokio::time::sleep(Duration::from_secs_f64(arguments["seconds"].as_f64().unwrap())).await;

@@ -1,22 +1,25 @@
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
 
-use crate::config::{ServerConfiguration, ServiceConfiguration};
+use crate::config::{Door, ServiceConfiguration};
 use crate::http::{self, Limits};
-use crate::rpc::Rpc;
 use crate::service::Service;
+use crate::stdio;
 use crate::talk::talk;
-use crate::tools::TOOLS;
+use crate::tools::{TOOLS, Tools};
 
 /// Names the config where no argument does.
 const CONFIG_VARIABLE: &str = "DECISION_GATE_CONFIG";
 /// The config where nothing names one.
 const CONFIG_FILE: &str = "decision-gate.toml";
 
-/// Serve runs to programs on this machine: JSON-RPC at POST /rpc
+/// Serve runs to programs on this machine: JSON-RPC at /rpc, MCP at /mcp
+///
+/// With `transport = "stdio"` it serves the process that started it, as `mcp`
+/// does.
 ///
 /// Says where it listens on standard error once it does. SIGTERM and SIGINT let
 /// calls at work finish, for up to ten seconds; a second one does not.
@@ -35,20 +38,50 @@ pub struct ServeArgs {
 /// # Errors
 /// A sentence that says why it cannot.
 pub async fn serve(args: &ServeArgs) -> Result<(), String> {
-    let path = config_path(args);
-    let configuration = ServiceConfiguration::read(&path).map_err(|error| error.to_string())?;
-    configuration.run.warnings.iter().for_each(|warning| talk(&format!("warning: {warning}")));
+    let configuration = read(args)?;
     let server = configuration.server;
-    let service = Service::open(configuration)?;
     let stop = stop().map_err(|error| format!("cannot listen for signals: {error}"))?;
-    let listener = listen(&server)?;
-    let failed = |error: std::io::Error| format!("cannot serve at `{}`: {error}", server.bind);
+    let Door::Http { bind, replies } = server.door else { return pipes(configuration, stop).await };
+    let tools = open(configuration)?;
+    let listener = listen(bind)?;
+    let failed = |error: std::io::Error| format!("cannot serve at `{bind}`: {error}");
     let address = listener.local_addr().map_err(failed)?;
     let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
     let limits =
         Limits { body_bytes_max: server.body_bytes_max, inflight_max: server.inflight_max, ..Limits::default() };
     talk(&format!("listening on http://{address}"));
-    http::serve(listener, Rpc::new(Arc::new(service), TOOLS), limits, stop).await.map_err(failed)
+    http::serve(listener, tools, replies, limits, stop).await.map_err(failed)
+}
+
+/// Serves the process at the other end of the pipes, whatever door the config
+/// opens, until it is told to stop or the input ends.
+///
+/// # Errors
+/// A sentence that says why it cannot.
+pub async fn mcp(args: &ServeArgs) -> Result<(), String> {
+    let configuration = read(args)?;
+    let stop = stop().map_err(|error| format!("cannot listen for signals: {error}"))?;
+    pipes(configuration, stop).await
+}
+
+async fn pipes(configuration: ServiceConfiguration, stop: impl Future<Output = ()>) -> Result<(), String> {
+    let message_bytes_max = configuration.server.body_bytes_max;
+    let tools = open(configuration)?;
+    let served = stdio::serve(tools, message_bytes_max, tokio::io::stdin(), tokio::io::stdout());
+    tokio::select! {
+        served = served => served.map_err(|error| format!("cannot serve the pipes: {error}")),
+        () = stop => Ok(()),
+    }
+}
+
+fn read(args: &ServeArgs) -> Result<ServiceConfiguration, String> {
+    let configuration = ServiceConfiguration::read(&config_path(args)).map_err(|error| error.to_string())?;
+    configuration.run.warnings.iter().for_each(|warning| talk(&format!("warning: {warning}")));
+    Ok(configuration)
+}
+
+fn open(configuration: ServiceConfiguration) -> Result<Arc<Tools>, String> {
+    Ok(Arc::new(Tools::new(Arc::new(Service::open(configuration)?), TOOLS)?))
 }
 
 fn config_path(args: &ServeArgs) -> PathBuf {
@@ -56,8 +89,8 @@ fn config_path(args: &ServeArgs) -> PathBuf {
     named.unwrap_or_else(|| PathBuf::from(CONFIG_FILE))
 }
 
-fn listen(server: &ServerConfiguration) -> Result<TcpListener, String> {
-    let bound = TcpListener::bind(server.bind).and_then(|listener| {
+fn listen(bind: SocketAddr) -> Result<TcpListener, String> {
+    let bound = TcpListener::bind(bind).and_then(|listener| {
         listener.set_nonblocking(true)?;
         Ok(listener)
     });
@@ -66,7 +99,7 @@ fn listen(server: &ServerConfiguration) -> Result<TcpListener, String> {
             std::io::ErrorKind::AddrInUse => "\nhint: stop what listens there, or choose another server.bind",
             _ => "\nhint: choose another server.bind",
         };
-        format!("cannot listen on `{}`: {error}{hint}", server.bind)
+        format!("cannot listen on `{bind}`: {error}{hint}")
     })
 }
 

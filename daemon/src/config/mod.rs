@@ -5,6 +5,7 @@
 //! file serves both. A table or key that no section knows is refused: a typo in
 //! a security setting must not be silence.
 
+mod access;
 mod service;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +22,7 @@ use runpack_storage::packs::{BucketStore, Stores};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-pub use service::{RunStoreConfig, SchemaStoreConfig, ServerConfiguration, ServiceConfiguration};
+pub use service::{Door, RunStoreConfig, SchemaStoreConfig, ServerConfiguration, ServiceConfiguration};
 
 /// Bytes of a config file.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
@@ -83,8 +84,11 @@ const KNOWN: &[&str] = &[
     "server.limits.rate_limit.max_entries",
     "server.auth.mode",
     "server.auth.bearer_tokens",
+    "server.auth.bearer_token_files",
+    "server.auth.bearer_token_env",
     "server.auth.mtls_subjects",
     "server.auth.allowed_tools",
+    "server.auth.tenant_isolation",
     "server.auth.principals.subject",
     "server.auth.principals.policy_class",
     "server.auth.principals.roles.name",

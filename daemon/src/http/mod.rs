@@ -1,41 +1,53 @@
 //! The HTTP door: connections, limits, and who may knock.
 //!
 //! Connections are accepted here rather than by `axum::serve`, which has no
-//! time limit for a request's head. What a request means is `rpc`'s to say.
+//! time limit for a request's head. What a request means is for `rpc` and `mcp`
+//! to say.
 
 mod patience;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN};
+use axum::http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN, WWW_AUTHENTICATE,
+};
 use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
-use axum::routing::{get, post};
-use http_body_util::BodyExt as _;
+use axum::routing::{any, get, post};
+use axum::{Extension, Router};
+use http_body_util::{BodyExt as _, Full};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use rmcp::model::{ErrorData, JsonRpcError};
+use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
+use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
-use crate::access::Caller;
+use crate::access::{Authentication, Caller, Claim, Unauthenticated};
 use crate::correlation::{self, ServerIds};
-use crate::rpc::{Fault, Kind, Reply, Rpc, unforeseen};
+use crate::mcp::{Mcp, Place};
+use crate::rpc::{Fault, Kind, Reply, Rpc};
+use crate::stdio::unreadable;
 use crate::talk::talk;
+use crate::tools::{CallError, Context, Tools};
 
 const CORRELATION: HeaderName = HeaderName::from_static("x-correlation-id");
 const SERVER_CORRELATION: HeaderName = HeaderName::from_static("x-server-correlation-id");
+const CLIENT_SUBJECT: HeaderName = HeaderName::from_static("x-decision-gate-client-subject");
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"decision-gate\"");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Headers of one request.
@@ -80,13 +92,32 @@ impl Default for Limits {
     }
 }
 
+/// In what shape `/rpc` answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replies {
+    /// A JSON body.
+    Json,
+    /// A stream of exactly one event, whose data is the same JSON.
+    EventStream,
+}
+
 /// Serves until `stop` says so, and then finishes what is at work.
 ///
 /// # Errors
 /// The listener's.
-pub async fn serve(listener: TcpListener, rpc: Rpc, limits: Limits, stop: impl Future<Output = ()>) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    tools: Arc<Tools>,
+    replies: Replies,
+    limits: Limits,
+    stop: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let ended = CancellationToken::new();
     let door = Arc::new(Door {
-        rpc: Arc::new(rpc),
+        rpc: Arc::new(Rpc::new(Arc::clone(&tools))),
+        mcp: mcp(Arc::clone(&tools), ended.clone()),
+        tools,
+        replies,
         limits,
         inflight: Arc::new(Semaphore::new(limits.inflight_max)),
         names: names(listener.local_addr()?),
@@ -95,6 +126,7 @@ pub async fn serve(listener: TcpListener, rpc: Rpc, limits: Limits, stop: impl F
     });
     let router = Router::new()
         .route("/rpc", post(answer_rpc))
+        .route("/mcp", any(answer_mcp))
         .route("/healthz", get(async || status(StatusCode::OK, "ok")))
         .route("/readyz", get(readyz))
         .with_state(Arc::clone(&door));
@@ -104,14 +136,14 @@ pub async fn serve(listener: TcpListener, rpc: Rpc, limits: Limits, stop: impl F
     let connections = GracefulShutdown::new();
     tokio::pin!(stop);
     loop {
-        let (stream, place) = tokio::select! {
+        let (stream, peer, place) = tokio::select! {
             () = &mut stop => break,
             accepted = accept(&listener, &places) => accepted,
         };
         // Answers are written in one piece; waiting for more only delays them.
         let _ = stream.set_nodelay(true);
         let (stream, patience) = patience::patient(stream, limits.idle_wait);
-        let service = TowerToHyperService::new(router.clone());
+        let service = TowerToHyperService::new(router.clone().layer(Extension(Peer(peer))));
         let connection = server.clone().timer(patience).serve_connection(TokioIo::new(stream), service);
         let connection = connections.watch(connection);
         tokio::spawn(async move {
@@ -128,7 +160,9 @@ pub async fn serve(listener: TcpListener, rpc: Rpc, limits: Limits, stop: impl F
         let all = u32::try_from(limits.inflight_max).unwrap_or(u32::MAX);
         let _ = door.inflight.acquire_many(all).await;
     });
-    if drained.await.is_err() {
+    let drained = drained.await;
+    ended.cancel();
+    if drained.is_err() {
         let left = limits.inflight_max - door.inflight.available_permits();
         talk(&format!("warning: stopped with {left} calls at work"));
     }
@@ -136,12 +170,12 @@ pub async fn serve(listener: TcpListener, rpc: Rpc, limits: Limits, stop: impl F
 }
 
 /// The next connection, once there is a place for it.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, Option<OwnedSemaphorePermit>) {
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, IpAddr, Option<OwnedSemaphorePermit>) {
     // It is never closed, so there is always a place in the end.
     let place = Arc::clone(places).acquire_owned().await.ok();
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, place),
+            Ok((stream, peer)) => return (stream, peer.ip().to_canonical(), place),
             // Out of descriptors, most likely: others have to end first.
             Err(error) => {
                 talk(&format!("warning: cannot accept a connection: {error}"));
@@ -168,9 +202,16 @@ fn names(address: SocketAddr) -> Vec<String> {
     names
 }
 
+/// The other end of a request's connection.
+#[derive(Clone, Copy)]
+struct Peer(IpAddr);
+
 /// What every request passes.
 struct Door {
     rpc: Arc<Rpc>,
+    mcp: McpService,
+    tools: Arc<Tools>,
+    replies: Replies,
     limits: Limits,
     inflight: Arc<Semaphore>,
     names: Vec<String>,
@@ -178,29 +219,57 @@ struct Door {
     draining: AtomicBool,
 }
 
+type McpService = StreamableHttpService<Mcp, NeverSessionManager>;
+
+/// Without sessions: there is no table of them to leak, and a restart breaks no
+/// client. Whom the server is called by and where calls may come from is the
+/// door's to say, for every path the same.
+fn mcp(tools: Arc<Tools>, ended: CancellationToken) -> McpService {
+    let face = Mcp::over_http(tools);
+    let config = StreamableHttpServerConfig::default()
+        .with_legacy_session_mode(false)
+        .with_json_response(true)
+        .disable_allowed_hosts()
+        .with_cancellation_token(ended);
+    StreamableHttpService::new(move || Ok(face.clone()), Arc::default(), config)
+}
+
+async fn answer_mcp(State(door): State<Arc<Door>>, request: Request) -> Response {
+    let (mut head, body) = request.into_parts();
+    let mut client = None;
+    let mut response = match door.prepare(&mut head, body, &mut client).await {
+        Ok(body) => door.mcp.handle(Request::from_parts(head, body)).await.map(Body::new),
+        Err((status, error)) => protocol_error(status, error),
+    };
+    door.mark(&mut response, client);
+    response
+}
+
+/// An error of the Model Context Protocol's to a request whose id is not known.
+fn protocol_error(status: u16, error: ErrorData) -> Response {
+    json(status, serde_json::to_vec(&JsonRpcError::new(None, error)).unwrap_or_default())
+}
+
 async fn answer_rpc(State(door): State<Arc<Door>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let (reply, client) = match door.admit(&head) {
-        Ok(client) => (door.answer(&head, body).await.unwrap_or_else(|fault| fault.reply()), client),
+        Ok((caller, client)) => (door.answer(caller, &head, body).await.unwrap_or_else(|fault| fault.reply()), client),
         Err(fault) => {
             finish_reading(body);
             (fault.reply(), None)
         }
     };
-    let mut response = json(reply.status, reply.body);
-    let headers = response.headers_mut();
-    headers.extend(client.map(|id| (CORRELATION, id)));
-    headers.extend(HeaderValue::try_from(door.ids.next()).map(|id| (SERVER_CORRELATION, id)));
-    // Said here, since the connection itself may hear of it a moment later.
-    if door.draining.load(Ordering::Relaxed) {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
+    let mut response = match door.replies {
+        Replies::Json => json(reply.status, reply.body),
+        Replies::EventStream => event(reply.status, &reply.body),
+    };
+    door.mark(&mut response, client);
     response
 }
 
 async fn readyz(State(door): State<Arc<Door>>) -> Response {
-    let rpc = Arc::clone(&door.rpc);
-    let ready = tokio::task::spawn_blocking(move || rpc.service().ready()).await.unwrap_or(false);
+    let tools = Arc::clone(&door.tools);
+    let ready = tokio::task::spawn_blocking(move || tools.service().ready()).await.unwrap_or(false);
     if ready && !door.draining.load(Ordering::Relaxed) {
         status(StatusCode::OK, "ready")
     } else {
@@ -219,10 +288,46 @@ fn json(status: u16, body: Vec<u8>) -> Response {
     response
 }
 
+/// JSON as we write it has no line breaks, so it is one line of data.
+fn event(status: u16, body: &[u8]) -> Response {
+    let mut response = json(status, [b"data: ", body, b"\n\n"].concat());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
 impl Door {
-    /// Whether the head alone speaks against a request. Answers the caller's
-    /// correlation id.
-    fn admit(&self, head: &Parts) -> Result<Option<HeaderValue>, Fault> {
+    /// Whether the head alone speaks against a call. Answers who calls, and the
+    /// caller's correlation id.
+    fn admit(&self, head: &Parts) -> Result<(Caller, Option<HeaderValue>), Fault> {
+        let client = self.guard(head)?;
+        let caller = self.identify(head)?;
+        let media = head.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
+        let media = media.and_then(|media| media.split(';').next()).unwrap_or_default();
+        if !media.trim().eq_ignore_ascii_case("application/json") {
+            let message = "the body is not declared as JSON\nhint: send the header Content-Type: application/json";
+            return Err(Fault::new(Kind::InvalidRequest, message).with_status(415));
+        }
+        Ok((caller, client))
+    }
+
+    fn identify(&self, head: &Parts) -> Result<Caller, Fault> {
+        let claim = Claim {
+            // The door puts it into every request.
+            peer: head.extensions.get::<Peer>().map_or(IpAddr::from([0; 4]), |peer| peer.0),
+            authorization: head.headers.get(AUTHORIZATION).map(HeaderValue::as_bytes),
+            certificate: None,
+            asserted: head.headers.get(CLIENT_SUBJECT).and_then(|subject| subject.to_str().ok()),
+        };
+        self.tools.service().access.identify(&claim).map_err(|Unauthenticated(reason)| {
+            talk(&format!("denied: {}: {reason}", claim.peer));
+            Fault::new(Kind::Unauthenticated, "unauthenticated")
+        })
+    }
+
+    /// Whether a request comes from where it may and to whom it should.
+    fn guard(&self, head: &Parts) -> Result<Option<HeaderValue>, Fault> {
         let text = |name| head.headers.get(name).map(|value| value.to_str().unwrap_or_default());
         let called = |name: &str| self.names.iter().any(|known| known.eq_ignore_ascii_case(name));
         let target = head.uri.authority().map(|authority| authority.as_str());
@@ -238,38 +343,84 @@ impl Door {
             let message = "unauthorized: requests made by web pages are refused\nhint: call from a program, which sends no Origin header";
             return Err(Fault::new(Kind::Unauthorized, message));
         }
-        let client = match head.headers.get(CORRELATION) {
-            None => None,
-            Some(value) => match correlation::client(value.as_bytes()) {
-                Ok(id) => HeaderValue::try_from(id).ok(),
-                Err(label) => {
-                    let message = format!(
-                        "invalid correlation id: {label}\nhint: send 1 to 128 letters, digits or !#$%&'*+-.^_`|~ as x-correlation-id"
-                    );
-                    return Err(Fault::new(Kind::InvalidCorrelationId, message));
-                }
-            },
-        };
-        let media = text(CONTENT_TYPE).and_then(|media| media.split(';').next()).unwrap_or_default();
-        if !media.trim().eq_ignore_ascii_case("application/json") {
-            let message = "the body is not declared as JSON\nhint: send the header Content-Type: application/json";
-            return Err(Fault::new(Kind::InvalidRequest, message).with_status(415));
+        match head.headers.get(CORRELATION).map(|value| correlation::client(value.as_bytes())) {
+            None => Ok(None),
+            Some(Ok(id)) => Ok(HeaderValue::try_from(id).ok()),
+            Some(Err(label)) => {
+                let message = format!(
+                    "invalid correlation id: {label}\nhint: send 1 to 128 letters, digits or !#$%&'*+-.^_`|~ as x-correlation-id"
+                );
+                Err(Fault::new(Kind::InvalidCorrelationId, message))
+            }
         }
-        Ok(client)
     }
 
     /// Reads the body and has the call done.
-    async fn answer(&self, head: &Parts, body: Body) -> Result<Reply, Fault> {
+    async fn answer(&self, caller: Caller, head: &Parts, body: Body) -> Result<Reply, Fault> {
         let bytes = self.read(head, body).await?;
-        let overloaded = || Fault::new(Kind::InflightLimit, "server overloaded\nhint: ask again in a moment");
-        let permit = Arc::clone(&self.inflight).try_acquire_owned().map_err(|_| overloaded())?;
+        let permit = self.place()?;
         let (rpc, runtime) = (Arc::clone(&self.rpc), Handle::current());
         // Stores wait for disks, which the threads that serve connections must not.
         let call = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            runtime.block_on(rpc.answer(&Caller::loopback(), &bytes))
+            runtime.block_on(rpc.answer(&Context::new(caller), &bytes))
         });
-        call.await.map_err(|_| unforeseen())
+        call.await.map_err(|_| CallError::Unforeseen.into())
+    }
+
+    /// Makes a request ready for the protocol: let in, read, and known to be one
+    /// message of JSON. The numbers of the other dialect mean something else
+    /// there, so every refusal is an invalid request.
+    async fn prepare(
+        &self,
+        head: &mut Parts,
+        body: Body,
+        client: &mut Option<HeaderValue>,
+    ) -> Result<Full<Bytes>, (u16, ErrorData)> {
+        let refused = |fault: Fault| (fault.status, ErrorData::invalid_request(fault.message, None));
+        if head.method != Method::POST {
+            *client = self.guard(head).map_err(refused)?;
+            return Ok(Full::default());
+        }
+        let caller = match self.admit(head) {
+            Ok((caller, id)) => {
+                *client = id;
+                caller
+            }
+            Err(fault) => {
+                finish_reading(body);
+                return Err(refused(fault));
+            }
+        };
+        let bytes = self.read(head, body).await.map_err(refused)?;
+        if let Some(error) = unreadable(&bytes) {
+            return Err((400, error));
+        }
+        head.extensions.insert(caller);
+        head.extensions.insert(Place::new(self.place().map_err(refused)?));
+        Ok(Full::from(bytes))
+    }
+
+    /// A place among the calls at work.
+    fn place(&self) -> Result<OwnedSemaphorePermit, Fault> {
+        let overloaded = |_| Fault::new(Kind::InflightLimit, "server overloaded\nhint: ask again in a moment");
+        Arc::clone(&self.inflight).try_acquire_owned().map_err(overloaded)
+    }
+
+    /// What every answer carries.
+    fn mark(&self, response: &mut Response, client: Option<HeaderValue>) {
+        let headers = response.headers_mut();
+        headers.extend(client.map(|id| (CORRELATION, id)));
+        headers.extend(HeaderValue::try_from(self.ids.next()).map(|id| (SERVER_CORRELATION, id)));
+        let by_token = matches!(self.tools.service().access.authentication, Authentication::Bearer(_));
+        if response.status() == StatusCode::UNAUTHORIZED && by_token {
+            response.headers_mut().insert(WWW_AUTHENTICATE, CHALLENGE);
+        }
+        let headers = response.headers_mut();
+        // Said here, since the connection itself may hear of it a moment later.
+        if self.draining.load(Ordering::Relaxed) {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
     }
 
     async fn read(&self, head: &Parts, body: Body) -> Result<Vec<u8>, Fault> {
