@@ -10,7 +10,7 @@
 //!
 //! A [`Contract`] says what a provider promises. [`Contracts`] admits the
 //! conditions and queries that keep to it; [`strict`] says which comparators
-//! make sense for an answer.
+//! make sense for an answer. [`signature`] says whose evidence is believed.
 
 #![forbid(unsafe_code)]
 
@@ -28,6 +28,7 @@ mod inputs;
 mod json;
 mod query;
 mod schema;
+pub mod signature;
 pub mod strict;
 mod time;
 
