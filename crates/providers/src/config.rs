@@ -6,6 +6,7 @@ use runpack_core::canon::Sha256Name;
 use serde::Deserialize;
 
 use crate::address::Reach;
+use crate::contract::{Contract, ContractError, builtin};
 use crate::env::{EnvProvider, Environment};
 use crate::http::{self, HttpProvider};
 use crate::json::JsonProvider;
@@ -54,6 +55,14 @@ impl Default for TimeConfig {
 }
 
 impl TimeConfig {
+    /// What the provider promises.
+    ///
+    /// # Errors
+    /// None: the contract is compiled in, and tested.
+    pub fn contract(&self) -> Result<Contract, ContractError> {
+        builtin::time()
+    }
+
     /// The provider.
     ///
     /// # Errors
@@ -93,6 +102,14 @@ impl Default for EnvConfig {
 }
 
 impl EnvConfig {
+    /// What the provider promises.
+    ///
+    /// # Errors
+    /// None: the contract is compiled in, and tested.
+    pub fn contract(&self) -> Result<Contract, ContractError> {
+        builtin::env()
+    }
+
     /// The provider.
     ///
     /// # Errors
@@ -160,6 +177,14 @@ fn yes() -> bool {
 }
 
 impl JsonConfig {
+    /// What the provider promises.
+    ///
+    /// # Errors
+    /// None: the contract is compiled in, and tested.
+    pub fn contract(&self) -> Result<Contract, ContractError> {
+        builtin::json()
+    }
+
     /// The provider. Opens the root, which stays the same directory even if
     /// its path comes to mean another.
     ///
@@ -228,6 +253,14 @@ impl Default for HttpConfig {
 }
 
 impl HttpConfig {
+    /// What the provider promises. How `body_hash` may be compared depends on [`HttpConfig::body_hash_form`].
+    ///
+    /// # Errors
+    /// None: the contract is compiled in, and tested.
+    pub fn contract(&self) -> Result<Contract, ContractError> {
+        builtin::http(self.body_hash_form)
+    }
+
     /// The provider. Makes ring the process's TLS provider unless one is set.
     ///
     /// # Errors
