@@ -128,6 +128,8 @@ impl From<ToolError> for Fault {
             ToolError::ControlPlane(_) => Kind::ControlPlane,
             ToolError::Runpack(_) => Kind::Runpack,
             ToolError::Busy(_) => Kind::InflightLimit,
+            // The request was fine, so this is a finding like any other.
+            ToolError::TooLarge(_) => return Self::new(Kind::RequestTooLarge, error.to_string()).with_status(200),
             ToolError::Cancelled | ToolError::Internal(_) => Kind::Internal,
             ToolError::Serialization => Kind::Serialization,
         };

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use runpack_core::model::ScenarioSpec;
 use runpack_core::pack::SecurityContext;
+use runpack_providers::Contracts;
+use runpack_providers::strict::{self, StrictOptions};
 use runpack_storage::packs::BucketStore;
 use runpack_storage::runs::sqlite::SqliteRuns;
 use runpack_storage::runs::{MemoryRuns, RunStore, ScenarioStore};
 
 use crate::access::Access;
-use crate::config::{RunConfiguration, RunStoreConfig, ServiceConfiguration};
+use crate::config::{Discovery, RunConfiguration, RunStoreConfig, ServiceConfiguration};
 use crate::docs::{DocsConfig, Library};
 use crate::gatekeeper::{Gatekeeper, Queues};
 use crate::scenarios::Scenarios;
@@ -26,6 +29,12 @@ pub struct Service {
     pub scenarios: Scenarios,
     /// Who may do what.
     pub access: Access,
+    /// What providers promise.
+    pub contracts: Contracts,
+    /// How strictly conditions are held against that; not at all without it.
+    pub validation: Option<StrictOptions>,
+    /// Whose promises are shown.
+    pub discovery: Discovery,
     /// The posture that packs state.
     pub security: SecurityContext,
     /// Where packs go, if not where the caller says.
@@ -45,8 +54,18 @@ impl Service {
     /// A sentence that says what could not be opened.
     pub fn open(configuration: ServiceConfiguration) -> Result<Self, String> {
         let Stores { runs, scenarios } = open_runs(&configuration.runs)?;
-        let RunConfiguration { settings, policy, registry, security, storage, artifact_bytes_max, warnings: _ } =
-            configuration.run;
+        let RunConfiguration {
+            settings,
+            policy,
+            registry,
+            contracts,
+            validation,
+            discovery,
+            security,
+            storage,
+            artifact_bytes_max,
+            warnings: _,
+        } = configuration.run;
         let queues = Queues::default();
         let (docs, left_out) = Library::open(&configuration.docs)?;
         left_out.iter().for_each(|what| talk(&format!("warning: {what}")));
@@ -54,12 +73,36 @@ impl Service {
             gatekeeper: Gatekeeper { runs, registry, settings, policy, gather_deadline: GATHER_DEADLINE, queues },
             scenarios: Scenarios::new(scenarios),
             access: configuration.access,
+            contracts,
+            validation,
+            discovery,
             security,
             packs: storage,
             artifact_bytes_max,
             docs,
             docs_config: configuration.docs,
         })
+    }
+
+    /// Holds conditions against what providers promise, and against what the
+    /// answers of such a type can be asked.
+    ///
+    /// # Errors
+    /// A sentence about the first condition that nobody could answer.
+    pub fn admit(&self, spec: &ScenarioSpec) -> Result<(), String> {
+        for condition in &spec.conditions {
+            self.contracts.admit_condition(condition).map_err(|error| error.to_string())?;
+            let check = self
+                .contracts
+                .get(&condition.query.provider_id)
+                .and_then(|contract| contract.check(&condition.query.check_id));
+            if let (Some(options), Some(check)) = (&self.validation, check) {
+                let schema = &check.spec().result_schema;
+                strict::admit(schema, condition.comparator, condition.expected.as_ref(), options)
+                    .map_err(|error| format!("condition `{}`: {error}", condition.condition_id))?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether calls can be answered. May wait for a disk.

@@ -77,6 +77,11 @@ impl Contracts {
         Ok(())
     }
 
+    /// All of them, in the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = &Contract> {
+        self.0.values()
+    }
+
     /// What `provider` promises.
     pub fn get(&self, provider: &ProviderId) -> Option<&Contract> {
         self.0.get(provider)

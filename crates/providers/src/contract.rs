@@ -143,6 +143,7 @@ impl Admit for CheckSpec {
 #[derive(Debug, Clone)]
 pub struct Contract {
     id: ProviderId,
+    transport: Transport,
     checks: Vec<Check>,
     document: Value,
     digest: Digest,
@@ -191,12 +192,17 @@ impl Contract {
             }
             checks.push(Check::new(check, &at)?);
         }
-        Ok(Self { id: spec.provider_id, checks, digest: Digest::of_canonical(&document)?, document })
+        Ok(Self { id: spec.provider_id, transport, checks, digest: Digest::of_canonical(&document)?, document })
     }
 
     /// Whose contract it is.
     pub fn id(&self) -> &ProviderId {
         &self.id
+    }
+
+    /// How the provider is reached.
+    pub fn transport(&self) -> Transport {
+        self.transport
     }
 
     /// The contract as it is digested.

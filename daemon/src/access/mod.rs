@@ -6,7 +6,7 @@ mod registry;
 use std::collections::BTreeSet;
 use std::fmt;
 
-use runpack_core::model::{GateEvalRecord, NamespaceId, ProviderId, ScenarioSpec, TenantId};
+use runpack_core::model::{EvidenceResult, GateEvalRecord, NamespaceId, ProviderId, ScenarioSpec, TenantId};
 use serde::{Deserialize, Serialize};
 
 pub use identity::{Assignment, Authentication, Claim, Method, Principal, Principals, Role, Unauthenticated};
@@ -315,13 +315,21 @@ impl Default for EvidencePolicy {
 }
 
 impl EvidencePolicy {
+    /// Takes the value out of what `provider` answered, if callers may not see it.
+    pub fn redact_result(&self, provider: &ProviderId, result: &mut EvidenceResult) {
+        if !self.shows(provider) {
+            result.value = None;
+            result.content_type = None;
+        }
+    }
+
     /// Takes the values out of records that callers may not see.
     pub fn redact(&self, scenario: &ScenarioSpec, records: &mut [GateEvalRecord]) {
         for evidence in records.iter_mut().flat_map(|record| &mut record.evidence) {
             let asked = scenario.conditions.iter().find(|condition| condition.condition_id == evidence.condition_id);
-            if !asked.is_some_and(|condition| self.shows(&condition.query.provider_id)) {
-                evidence.result.value = None;
-                evidence.result.content_type = None;
+            match asked {
+                Some(condition) => self.redact_result(&condition.query.provider_id, &mut evidence.result),
+                None => (evidence.result.value, evidence.result.content_type) = (None, None),
             }
         }
     }

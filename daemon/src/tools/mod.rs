@@ -5,6 +5,10 @@
 //! and those to come) decode, call and render by this table.
 
 mod decision_gate_docs_search;
+mod evidence_query;
+mod provider_check_schema_get;
+mod provider_contract_get;
+mod providers_list;
 mod runpack_export;
 mod runpack_verify;
 mod scenario_define;
@@ -45,8 +49,12 @@ pub const TOOLS: &[Tool] = &[
     scenario_next::TOOL,
     scenario_submit::TOOL,
     scenario_trigger::TOOL,
+    evidence_query::TOOL,
     runpack_export::TOOL,
     runpack_verify::TOOL,
+    providers_list::TOOL,
+    provider_contract_get::TOOL,
+    provider_check_schema_get::TOOL,
     scenarios_list::TOOL,
     decision_gate_docs_search::TOOL,
 ];
@@ -86,6 +94,7 @@ impl Hints {
     const READS: Self = Self { read_only: true, destructive: false, idempotent: true, open_world: false };
     const WRITES: Self = Self { read_only: false, destructive: false, idempotent: false, open_world: false };
     const WRITES_ONCE: Self = Self { idempotent: true, ..Self::WRITES };
+    const QUESTION: Self = Self { open_world: true, ..Self::READS };
     const ASKS: Self = Self { idempotent: true, open_world: true, ..Self::WRITES };
 }
 
@@ -152,6 +161,9 @@ pub enum ToolError {
     /// Ask again: nothing was written.
     #[error("{0}")]
     Busy(String),
+    /// Have the server's limit raised.
+    #[error("{0}")]
+    TooLarge(String),
     /// Look at the server.
     #[error("{0}")]
     Internal(String),

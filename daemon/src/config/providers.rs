@@ -1,0 +1,229 @@
+//! `[[providers]]`, what they promise, and how strictly scenarios are held to it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use runpack_core::model::ProviderId;
+use runpack_providers::signature::{Form, Keys, Signed};
+use runpack_providers::strict::StrictOptions;
+use runpack_providers::{
+    Contract, ContractError, Contracts, EnvConfig, HttpConfig, JsonConfig, Provider, Registry, TimeConfig,
+};
+use serde::Deserialize;
+
+use super::{ConfigError, Trust, wrong};
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ProviderTable {
+    name: String,
+    #[serde(rename = "type")]
+    kind: ProviderKind,
+    #[serde(default)]
+    config: Option<toml::Value>,
+    trust: Option<TrustPolicy>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ProviderKind {
+    Builtin,
+    Mcp,
+}
+
+/// Whether evidence has to be signed, and by whom.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum TrustPolicy {
+    #[default]
+    Audit,
+    RequireSignature(SignatureTable),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SignatureTable {
+    keys: Vec<String>,
+}
+
+/// The weakest signature that counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum SignatureForm {
+    #[default]
+    ValueOnly,
+    Bound,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ValidationTable {
+    strict: bool,
+    profile: Profile,
+    allow_permissive: bool,
+    enable_lexicographic: bool,
+    enable_deep_equals: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Profile {
+    #[default]
+    StrictCoreV1,
+}
+
+impl Default for ValidationTable {
+    fn default() -> Self {
+        Self {
+            strict: true,
+            profile: Profile::default(),
+            allow_permissive: false,
+            enable_lexicographic: false,
+            enable_deep_equals: false,
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct DiscoveryTable {
+    allowlist: BTreeSet<String>,
+    denylist: BTreeSet<String>,
+    max_response_bytes: Option<u64>,
+}
+
+/// Whose promises are shown, and at what length.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discovery {
+    allowed: BTreeSet<String>,
+    denied: BTreeSet<String>,
+    /// Bytes of one answer.
+    pub response_bytes_max: u64,
+}
+
+impl Discovery {
+    /// Whether what `provider` promises is shown.
+    pub fn shows(&self, provider: &ProviderId) -> bool {
+        let listed = |list: &BTreeSet<String>| list.contains(provider.as_str());
+        !listed(&self.denied) && (self.allowed.is_empty() || listed(&self.allowed))
+    }
+}
+
+/// Bytes of one answer about a provider, unless the config says otherwise.
+const RESPONSE_BYTES: u64 = 1_048_576;
+
+pub(super) fn discovery(table: DiscoveryTable) -> Result<Discovery, ConfigError> {
+    let DiscoveryTable { allowlist, denylist, max_response_bytes } = table;
+    for (key, list) in [("allowlist", &allowlist), ("denylist", &denylist)] {
+        if list.iter().any(|name| name.trim().is_empty()) {
+            return Err(wrong(format!("provider_discovery.{key}"), "must not hold an empty name"));
+        }
+    }
+    match max_response_bytes.unwrap_or(RESPONSE_BYTES) {
+        0 => Err(wrong("provider_discovery.max_response_bytes", "must be at least 1")),
+        response_bytes_max => Ok(Discovery { allowed: allowlist, denied: denylist, response_bytes_max }),
+    }
+}
+
+/// How strictly conditions are held against what providers promise.
+pub(super) fn validation(table: &ValidationTable) -> Result<Option<StrictOptions>, ConfigError> {
+    let Profile::StrictCoreV1 = table.profile;
+    if !table.strict && !table.allow_permissive {
+        let problem = "validation.strict=false requires validation.allow_permissive=true";
+        return Err(wrong("validation.strict", problem));
+    }
+    Ok(table.strict.then_some(StrictOptions {
+        enable_lexicographic: table.enable_lexicographic,
+        enable_deep_equals: table.enable_deep_equals,
+    }))
+}
+
+/// Who is asked for evidence, and what they promise.
+pub(super) struct Providers {
+    pub(super) registry: Registry,
+    pub(super) contracts: Contracts,
+}
+
+pub(super) fn providers(
+    tables: Vec<ProviderTable>,
+    trust: &Trust,
+    warnings: &mut Vec<String>,
+) -> Result<Providers, ConfigError> {
+    let mut found = Providers { registry: Registry::default(), contracts: Contracts::default() };
+    for table in tables {
+        let name = table.name.trim().to_owned();
+        let key = format!("providers.{name}");
+        let id = ProviderId::from(name.as_str());
+        if found.registry.contains(&id) {
+            return Err(wrong(key, format!("duplicate provider name: {name}")));
+        }
+        let (provider, contract) = match table.kind {
+            ProviderKind::Builtin => builtin(&name, table.config, &key, warnings)?,
+            ProviderKind::Mcp => return Err(wrong(key, "this version asks no external MCP providers")),
+        };
+        let provider = believed(provider, table.trust.as_ref().unwrap_or(&trust.default_policy), trust, &key)?;
+        let contract = contract.map_err(|error| wrong(key.clone(), error.to_string()))?;
+        found.contracts.insert(contract).map_err(|error| wrong(key, error.to_string()))?;
+        found.registry.insert(id, provider);
+    }
+    Ok(found)
+}
+
+type Built = (Arc<dyn Provider>, Result<Contract, ContractError>);
+
+fn builtin(
+    name: &str,
+    config: Option<toml::Value>,
+    key: &str,
+    warnings: &mut Vec<String>,
+) -> Result<Built, ConfigError> {
+    let config = config.unwrap_or_else(|| toml::Value::Table(toml::Table::new()));
+    let refused = |error: runpack_providers::ConfigError| wrong(format!("{key}.config"), error.to_string());
+    Ok(match name {
+        "time" => {
+            let config: TimeConfig = section(config, key)?;
+            let contract = config.contract();
+            (Arc::new(config.build().map_err(refused)?), contract)
+        }
+        "env" => {
+            let config: EnvConfig = section(config, key)?;
+            warnings.extend(config.warnings());
+            let contract = config.contract();
+            (Arc::new(config.build().map_err(refused)?), contract)
+        }
+        "json" => {
+            let config: JsonConfig = section(config, key)?;
+            let contract = config.contract();
+            (Arc::new(config.build().map_err(refused)?), contract)
+        }
+        "http" => {
+            let config: HttpConfig = section(config, key)?;
+            warnings.extend(config.warnings());
+            let contract = config.contract();
+            (Arc::new(config.build().map_err(refused)?), contract)
+        }
+        other => {
+            let problem = format!("unknown builtin provider: {other}\nhint: there are time, env, json and http");
+            return Err(wrong(key, problem));
+        }
+    })
+}
+
+/// The provider, believed only as far as the policy says.
+fn believed(
+    provider: Arc<dyn Provider>,
+    policy: &TrustPolicy,
+    trust: &Trust,
+    key: &str,
+) -> Result<Arc<dyn Provider>, ConfigError> {
+    let TrustPolicy::RequireSignature(SignatureTable { keys }) = policy else { return Ok(provider) };
+    let keys = Keys::load(keys).map_err(|error| wrong(format!("{key}.trust"), error.to_string()))?;
+    let weakest = match trust.signature_form {
+        SignatureForm::ValueOnly => Form::ValueOnly,
+        SignatureForm::Bound => Form::Bound,
+    };
+    Ok(Arc::new(Signed::new(provider, keys, weakest)))
+}
+
+fn section<T: for<'de> Deserialize<'de>>(config: toml::Value, key: &str) -> Result<T, ConfigError> {
+    config.try_into().map_err(|error: toml::de::Error| wrong(format!("{key}.config"), error.message().to_owned()))
+}
