@@ -2,6 +2,7 @@
 //! `runpackd`.
 
 pub mod access;
+pub mod audit;
 pub mod commands;
 pub mod config;
 pub mod correlation;
