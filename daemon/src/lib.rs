@@ -8,6 +8,7 @@ pub mod config;
 pub mod correlation;
 pub mod gatekeeper;
 pub mod http;
+pub mod limits;
 pub mod rpc;
 pub mod scenarios;
 pub mod service;
