@@ -2,6 +2,7 @@
 //! `runpackd`.
 
 pub mod access;
+pub mod audit;
 pub mod client;
 pub mod commands;
 pub mod config;
@@ -9,6 +10,7 @@ pub mod correlation;
 pub mod docs;
 pub mod gatekeeper;
 pub mod http;
+pub mod limits;
 pub mod mcp;
 pub mod rpc;
 pub mod scenarios;
