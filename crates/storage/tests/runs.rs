@@ -265,6 +265,28 @@ fn a_data_shape_that_was_changed_is_not_given_out() {
     assert_eq!(store.shape(&ShapeKey::of(&one)).unwrap(), Some(one));
 }
 
+/// A record and its digest made to fit each other: the one after shows it.
+#[test]
+fn a_data_shape_that_was_changed_with_its_digest_breaks_the_chain() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = stored(dir.path(), &SqliteOptions::default());
+    drop(store);
+    let path = dir.path().join("store.db");
+    let bytes = |column: &str| -> Vec<u8> {
+        let sql = format!("SELECT {column} FROM shapes WHERE n = 2");
+        Connection::open(&path).unwrap().query_row(&sql, [], |row| row.get(0)).unwrap()
+    };
+    let body = String::from_utf8(bytes("body")).unwrap().replace("kept", "lost");
+    let digest = Digest::of(&[bytes("previous"), body.clone().into_bytes()].concat());
+    tamper(&path, &format!("UPDATE shapes SET body = CAST('{body}' AS BLOB), digest = x'{digest}' WHERE n = 2"));
+    let store = SqliteRuns::open_reading(&path).unwrap();
+    let [_, changed, _] = shapes();
+    assert!(store.shape(&ShapeKey::of(&changed)).unwrap().is_some(), "alone it looks whole");
+    let damage = store.verify().unwrap().damage;
+    assert_eq!(damage.len(), 1);
+    assert_eq!(damage[0].problem, "it does not follow the one before");
+}
+
 /// Each bit of some entries and heads, found by `verify` and before a pack is
 /// made.
 #[test]
