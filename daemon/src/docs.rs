@@ -347,7 +347,7 @@ mod tests {
             ("which tool do I call", "tools"),
             ("canonical form of numbers", "format"),
             ("comparators", "scenarios"),
-            ("evidence lanes", "evidence"),
+            ("how far is evidence trusted", "evidence"),
             ("backup of the store", "run-store"),
         ] {
             assert_eq!(first(query).0, doc, "{query}: {:?}", first(query));

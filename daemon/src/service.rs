@@ -1,22 +1,24 @@
 //! What tools work on: runs, scenarios, providers, access, and where packs go.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use runpack_core::model::ScenarioSpec;
+use runpack_core::model::{NamespaceId, ScenarioSpec, TenantId};
 use runpack_core::pack::SecurityContext;
 use runpack_providers::Contracts;
 use runpack_providers::strict::{self, StrictOptions};
 use runpack_storage::packs::BucketStore;
-use runpack_storage::runs::sqlite::SqliteRuns;
-use runpack_storage::runs::{MemoryRuns, RunStore, ScenarioStore};
+use runpack_storage::runs::sqlite::{SqliteOptions, SqliteRuns};
+use runpack_storage::runs::{MemoryRuns, RunStore, ScenarioStore, ShapeStore};
 
-use crate::access::Access;
-use crate::config::{Discovery, RunConfiguration, RunStoreConfig, ServiceConfiguration};
+use crate::access::{Access, Action, Denied};
+use crate::config::{Discovery, RunConfiguration, RunStoreConfig, SchemaStoreConfig, ServiceConfiguration};
 use crate::docs::{DocsConfig, Library};
 use crate::gatekeeper::{Gatekeeper, Queues};
 use crate::scenarios::Scenarios;
 use crate::talk::talk;
+use crate::tools::Context;
 
 /// How long one trigger waits for its evidence.
 const GATHER_DEADLINE: Duration = Duration::from_secs(30);
@@ -27,6 +29,10 @@ pub struct Service {
     pub gatekeeper: Gatekeeper,
     /// What runs are started from.
     pub scenarios: Scenarios,
+    /// What data looks like.
+    pub shapes: Arc<dyn ShapeStore>,
+    /// How much of that is kept.
+    pub shape_limits: ShapeLimits,
     /// Who may do what.
     pub access: Access,
     /// What providers promise.
@@ -47,13 +53,22 @@ pub struct Service {
     pub docs_config: DocsConfig,
 }
 
+/// How much is kept of data shapes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShapeLimits {
+    /// Bytes of one schema in canonical form.
+    pub schema_bytes_max: u64,
+    /// Records of a tenant in a namespace; any number without it.
+    pub entries_max: Option<u64>,
+}
+
 impl Service {
     /// Opens what the config names.
     ///
     /// # Errors
     /// A sentence that says what could not be opened.
     pub fn open(configuration: ServiceConfiguration) -> Result<Self, String> {
-        let Stores { runs, scenarios } = open_runs(&configuration.runs)?;
+        let Stores { runs, scenarios, shapes } = open_stores(&configuration.runs, &configuration.schemas)?;
         let RunConfiguration {
             settings,
             policy,
@@ -72,6 +87,11 @@ impl Service {
         Ok(Self {
             gatekeeper: Gatekeeper { runs, registry, settings, policy, gather_deadline: GATHER_DEADLINE, queues },
             scenarios: Scenarios::new(scenarios),
+            shapes,
+            shape_limits: ShapeLimits {
+                schema_bytes_max: configuration.schemas.schema_bytes_max,
+                entries_max: configuration.schemas.entries_max,
+            },
             access: configuration.access,
             contracts,
             validation,
@@ -105,43 +125,80 @@ impl Service {
         Ok(())
     }
 
+    /// Whether a caller may do that with data shapes there.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn may(
+        &self,
+        context: &Context,
+        action: Action,
+        tenant: TenantId,
+        namespace: NamespaceId,
+    ) -> Result<(), Denied> {
+        self.access.may_enter(&context.caller, Some(tenant), namespace)?;
+        match self.access.registry.decide(&context.caller, action, tenant, namespace) {
+            (true, _) => Ok(()),
+            (false, rule) => {
+                let subject = &context.caller.subject;
+                Err(Denied(format!("{subject} may not {action:?} data shapes of tenant {tenant}: {rule}")))
+            }
+        }
+    }
+
     /// Whether calls can be answered. May wait for a disk.
     pub fn ready(&self) -> bool {
         self.gatekeeper.runs.ready().is_ok()
     }
 }
 
-/// Where runs and their scenarios are kept: one place, two views of it.
+/// What is kept, and where: often one place, seen in three ways.
 pub struct Stores {
     /// The runs.
     pub runs: Arc<dyn RunStore>,
     /// The scenarios.
     pub scenarios: Arc<dyn ScenarioStore>,
+    /// The data shapes.
+    pub shapes: Arc<dyn ShapeStore>,
 }
 
-/// Opens the store of runs.
+/// Opens what the config names. A file that both sections name is one store.
 ///
 /// # Errors
-/// A sentence that says why it cannot be had.
-pub fn open_runs(config: &RunStoreConfig) -> Result<Stores, String> {
-    match config {
-        RunStoreConfig::Memory => Ok(both(MemoryRuns::default())),
-        RunStoreConfig::Sqlite { path, sqlite } => {
-            if let Some(warning) = sqlite.warning() {
-                talk(&format!("warning: run_state_store: {warning}"));
-            }
-            // A first start must not fail for want of a directory.
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            parent.map_or(Ok(()), std::fs::create_dir_all).map_err(|error| {
-                let shown = path.display();
-                format!("run_state_store: cannot make the directory of `{shown}`: {error}\nhint: choose another run_state_store.path")
-            })?;
-            SqliteRuns::open(path, sqlite).map(both).map_err(|error| format!("run_state_store: {error}"))
+/// A sentence that says what cannot be had.
+pub fn open_stores(runs: &RunStoreConfig, schemas: &SchemaStoreConfig) -> Result<Stores, String> {
+    let own = |schemas: &SchemaStoreConfig| -> Result<Option<Arc<dyn ShapeStore>>, String> {
+        let elsewhere = schemas
+            .sqlite
+            .as_ref()
+            .filter(|(path, _)| !matches!(runs, RunStoreConfig::Sqlite { path: same, .. } if same == path));
+        elsewhere.map(|(path, options)| Ok(sqlite("schema_registry", path, options)? as _)).transpose()
+    };
+    Ok(match runs {
+        RunStoreConfig::Sqlite { path, sqlite: options } => {
+            let store = sqlite("run_state_store", path, options)?;
+            let beside = || {
+                if schemas.sqlite.is_some() { Arc::clone(&store) as _ } else { Arc::new(MemoryRuns::default()) as _ }
+            };
+            Stores { shapes: own(schemas)?.unwrap_or_else(beside), runs: Arc::clone(&store) as _, scenarios: store }
         }
-    }
+        RunStoreConfig::Memory => {
+            let store = Arc::new(MemoryRuns::default());
+            let beside = || Arc::clone(&store) as _;
+            Stores { shapes: own(schemas)?.unwrap_or_else(beside), runs: Arc::clone(&store) as _, scenarios: store }
+        }
+    })
 }
 
-fn both<S: RunStore + ScenarioStore + 'static>(store: S) -> Stores {
-    let store = Arc::new(store);
-    Stores { runs: Arc::clone(&store) as Arc<dyn RunStore>, scenarios: store }
+fn sqlite(section: &str, path: &Path, options: &SqliteOptions) -> Result<Arc<SqliteRuns>, String> {
+    if let Some(warning) = options.warning() {
+        talk(&format!("warning: {section}: {warning}"));
+    }
+    // A first start must not fail for want of a directory.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.map_or(Ok(()), std::fs::create_dir_all).map_err(|error| {
+        let shown = path.display();
+        format!("{section}: cannot make the directory of `{shown}`: {error}\nhint: choose another {section}.path")
+    })?;
+    SqliteRuns::open(path, options).map(Arc::new).map_err(|error| format!("{section}: {error}"))
 }

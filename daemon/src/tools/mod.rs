@@ -6,6 +6,7 @@
 
 mod decision_gate_docs_search;
 mod evidence_query;
+mod precheck;
 mod provider_check_schema_get;
 mod provider_contract_get;
 mod providers_list;
@@ -19,6 +20,9 @@ mod scenario_submit;
 mod scenario_trigger;
 mod scenarios_list;
 mod schema;
+mod schemas_get;
+mod schemas_list;
+mod schemas_register;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -55,7 +59,11 @@ pub const TOOLS: &[Tool] = &[
     providers_list::TOOL,
     provider_contract_get::TOOL,
     provider_check_schema_get::TOOL,
+    schemas_register::TOOL,
+    schemas_list::TOOL,
+    schemas_get::TOOL,
     scenarios_list::TOOL,
+    precheck::TOOL,
     decision_gate_docs_search::TOOL,
 ];
 

@@ -48,6 +48,18 @@ impl Direct {
         Self { rpc: Rpc::new(tools(config, TOOLS)), runtime }
     }
 
+    /// The HTTP status and the response to a call.
+    pub fn ask(&self, tool: &str, arguments: Value) -> (u16, Value) {
+        self.raw(request(tool, arguments).to_string().as_bytes())
+    }
+
+    /// The answer to a call.
+    pub fn answer(&self, tool: &str, arguments: Value) -> Value {
+        let (status, mut response) = self.ask(tool, arguments);
+        assert_eq!(status, 200, "{response}");
+        response["result"]["content"][0]["json"].take()
+    }
+
     /// The HTTP status and the response to these bytes.
     pub fn raw(&self, body: &[u8]) -> (u16, Value) {
         let reply = self.runtime.block_on(self.rpc.answer(&Context::new(Caller::loopback()), body));
