@@ -620,7 +620,7 @@ fn providers_are_listed_with_contracts_and_hidden_where_the_operator_says() {
         list["providers"],
         json!([
             {"provider_id": "env", "transport": "builtin", "checks": ["get"]},
-            {"provider_id": "time", "transport": "builtin", "checks": ["now", "after", "before"]},
+            {"provider_id": "time", "transport": "builtin", "checks": ["after", "before", "now"]},
         ])
     );
     let contract = direct.answer("provider_contract_get", json!({"provider_id": "time"}));

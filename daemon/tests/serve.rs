@@ -470,10 +470,6 @@ fn what_cannot_be_served_is_said_before_anything_listens() {
             edit("127.0.0.1:0", "0.0.0.0:0"),
             "error: server.bind: non-loopback bind disallowed without auth policy\nhint: ",
         ),
-        (
-            edit("\"http\"", "\"stdio\""),
-            "error: server.transport: `stdio` (the default) is not served by this version\nhint: ",
-        ),
         (edit("127.0.0.1:0", &taken), "error: cannot listen on `127.0.0.1:"),
         (
             format!("{CONFIG}\n[run_state_store]\ntype = \"sqlite\"\npath = \"decision-gate.toml/runs.db\"\n"),
