@@ -18,3 +18,4 @@ pub mod service;
 pub mod stdio;
 pub mod talk;
 pub mod tools;
+pub mod watch;

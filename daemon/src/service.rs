@@ -13,12 +13,14 @@ use runpack_storage::runs::sqlite::{SqliteOptions, SqliteRuns};
 use runpack_storage::runs::{MemoryRuns, RunStore, ScenarioStore, ShapeStore};
 
 use crate::access::{Access, Action, Denied};
+use crate::audit::{AuditLog, AuditOptions, SecurityKind};
 use crate::config::{Discovery, RunConfiguration, RunStoreConfig, SchemaStoreConfig, ServiceConfiguration};
 use crate::docs::{DocsConfig, Library};
-use crate::gatekeeper::{Gatekeeper, Queues};
+use crate::gatekeeper::{Answer, Gatekeeper, Queues};
 use crate::scenarios::Scenarios;
 use crate::talk::talk;
 use crate::tools::Context;
+use crate::watch::{Watch, now_ms};
 
 /// How long one trigger waits for its evidence.
 const GATHER_DEADLINE: Duration = Duration::from_secs(30);
@@ -51,6 +53,8 @@ pub struct Service {
     pub docs: Library,
     /// How much of it.
     pub docs_config: DocsConfig,
+    /// Notes what happens.
+    pub watch: Watch,
 }
 
 /// How much is kept of data shapes.
@@ -82,6 +86,12 @@ impl Service {
             warnings: _,
         } = configuration.run;
         let queues = Queues::default();
+        let mut watch = watch(configuration.audit.as_ref())?;
+        watch.precheck_payloads = configuration.log_precheck_payloads;
+        if security.dev_permissive {
+            let message = "dev-permissive mode enabled: asserted evidence counts".to_owned();
+            watch.security(SecurityKind::DevPermissiveEnabled, message, true, &security.namespace_authority);
+        }
         let (docs, left_out) = Library::open(&configuration.docs)?;
         left_out.iter().for_each(|what| talk(&format!("warning: {what}")));
         Ok(Self {
@@ -101,6 +111,7 @@ impl Service {
             artifact_bytes_max,
             docs,
             docs_config: configuration.docs,
+            watch,
         })
     }
 
@@ -125,6 +136,22 @@ impl Service {
         Ok(())
     }
 
+    /// Counts a decision, also one that was made before.
+    pub fn decided(&self, answer: &Answer) {
+        let gates = answer.gate_evals.iter().map(|record| record.evaluation.status);
+        self.watch.metrics.decided(&answer.result.decision.outcome, gates);
+    }
+
+    /// Whether a caller may act for a tenant in a namespace.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn enter(&self, context: &Context, tenant: Option<TenantId>, namespace: NamespaceId) -> Result<(), Denied> {
+        let may = self.access.may_enter(&context.caller, tenant, namespace);
+        self.watch.entered(context, tenant, namespace, may.as_ref().err().map(|denied| denied.0.as_str()));
+        may
+    }
+
     /// Whether a caller may do that with data shapes there.
     ///
     /// # Errors
@@ -136,8 +163,10 @@ impl Service {
         tenant: TenantId,
         namespace: NamespaceId,
     ) -> Result<(), Denied> {
-        self.access.may_enter(&context.caller, Some(tenant), namespace)?;
-        match self.access.registry.decide(&context.caller, action, tenant, namespace) {
+        self.enter(context, Some(tenant), namespace)?;
+        let decided = self.access.registry.decide(&context.caller, action, tenant, namespace);
+        self.watch.registry(context, action, tenant, namespace, decided);
+        match decided {
             (true, _) => Ok(()),
             (false, rule) => {
                 let subject = &context.caller.subject;
@@ -148,8 +177,13 @@ impl Service {
 
     /// Whether calls can be answered. May wait for a disk.
     pub fn ready(&self) -> bool {
-        self.gatekeeper.runs.ready().is_ok()
+        self.gatekeeper.runs.ready().is_ok() && self.watch.ready().is_ok()
     }
+}
+
+fn watch(audit: Option<&AuditOptions>) -> Result<Watch, String> {
+    let audit = audit.map(|options| AuditLog::open(options, now_ms()).map_err(|error| error.to_string()));
+    Ok(Watch { audit: audit.transpose()?, ..Watch::unlogged() })
 }
 
 /// What is kept, and where: often one place, seen in three ways.

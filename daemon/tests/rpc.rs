@@ -437,6 +437,7 @@ fn about() -> Value {
     })
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "written where it is passed, as a literal")]
 fn shape(id: &str, version: &str, schema: Value) -> Value {
     json!({
         "tenant_id": 1, "namespace_id": 1, "schema_id": id, "version": version, "schema": schema, "description": null,

@@ -47,8 +47,12 @@ pub async fn serve(args: &ServeArgs) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("cannot serve at `{bind}`: {error}");
     let address = listener.local_addr().map_err(failed)?;
     let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
-    let limits =
-        Limits { body_bytes_max: server.body_bytes_max, inflight_max: server.inflight_max, ..Limits::default() };
+    let limits = Limits {
+        body_bytes_max: server.body_bytes_max,
+        inflight_max: server.inflight_max,
+        rate: server.rate,
+        ..Limits::default()
+    };
     talk(&format!("listening on http://{address}"));
     http::serve(listener, tools, replies, limits, stop).await.map_err(failed)
 }

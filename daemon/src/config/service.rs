@@ -1,6 +1,7 @@
 //! What `runpackd serve` reads besides what a run reads.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,8 +14,10 @@ use super::access::{
 };
 use super::{ConfigError, RunConfiguration, read_text, wrong};
 use crate::access::Access;
+use crate::audit::{AuditOptions, Fsync, OnError, Rotation};
 use crate::docs::DocsConfig;
 use crate::http::Replies;
+use crate::limits::RateLimit;
 
 /// What a service needs of a config.
 pub struct ServiceConfiguration {
@@ -30,6 +33,10 @@ pub struct ServiceConfiguration {
     pub schemas: SchemaStoreConfig,
     /// Which documents are served.
     pub docs: DocsConfig,
+    /// The audit log, if one is kept.
+    pub audit: Option<AuditOptions>,
+    /// Whether the audit log has the payloads of prechecks.
+    pub log_precheck_payloads: bool,
 }
 
 /// `[server]`, as far as it is about connections.
@@ -41,6 +48,8 @@ pub struct ServerConfiguration {
     pub body_bytes_max: usize,
     /// Calls at work at once.
     pub inflight_max: usize,
+    /// How often each may call; as often as they like without it.
+    pub rate: Option<RateLimit>,
 }
 
 /// Where callers come in.
@@ -119,7 +128,7 @@ pub(super) struct Server {
     limits: Limits,
     pub(super) auth: AuthTable,
     tls: Option<IgnoredAny>,
-    audit: Audit,
+    audit: AuditTable,
     pub(super) feedback: FeedbackSection,
     pub(super) tools: ToolsTable,
 }
@@ -145,14 +154,28 @@ enum TlsTermination {
 #[serde(default)]
 struct Limits {
     max_inflight: Option<u64>,
-    rate_limit: Option<IgnoredAny>,
+    rate_limit: Option<RateTable>,
+}
+
+#[derive(Debug, Default, Clone, Copy, Deserialize)]
+#[serde(default)]
+struct RateTable {
+    max_requests: Option<u32>,
+    window_ms: Option<u64>,
+    max_entries: Option<usize>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Audit {
-    path: Option<IgnoredAny>,
+struct AuditTable {
+    enabled: Option<bool>,
+    path: Option<PathBuf>,
     log_precheck_payloads: bool,
+    fsync: Fsync,
+    fsync_interval_ms: Option<u64>,
+    on_error: OnError,
+    rotate_bytes: Option<u64>,
+    rotate_keep: Option<u32>,
 }
 
 /// Both stores have these keys, and each some of its own.
@@ -219,7 +242,9 @@ impl ServiceConfiguration {
         if !(docs.enabled && docs.search) {
             access.visible.denied.insert("decision_gate_docs_search".to_owned());
         }
-        Ok(Self { run, server, access, runs, schemas, docs })
+        let log_precheck_payloads = file.server.audit.log_precheck_payloads;
+        let audit = audit(&file.server.audit)?;
+        Ok(Self { run, server, access, runs, schemas, docs, audit, log_precheck_payloads })
     }
 }
 
@@ -237,19 +262,6 @@ fn not_yet(server: &Server) -> Result<(), ConfigError> {
             server.tls_termination == TlsTermination::Upstream,
             "this version cannot stand behind a proxy",
             local,
-        ),
-        (
-            "limits.rate_limit",
-            server.limits.rate_limit.is_some(),
-            "this version limits no rates",
-            "hint: take it out; limits.max_inflight bounds the load",
-        ),
-        ("audit.path", server.audit.path.is_some(), "this version writes no audit log", "hint: take it out"),
-        (
-            "audit.log_precheck_payloads",
-            server.audit.log_precheck_payloads,
-            "this version writes no audit log",
-            "hint: take it out",
         ),
     ];
     match not.into_iter().find(|(_, asked, _, _)| *asked) {
@@ -274,8 +286,50 @@ fn server(server: &Server) -> Result<ServerConfiguration, ConfigError> {
         door,
         body_bytes_max: body_bytes_max.ok_or_else(|| wrong("server.max_body_bytes", "must be at least 1"))?,
         inflight_max: usize::try_from(inflight).unwrap_or(usize::MAX),
+        rate: server.limits.rate_limit.map(rate).transpose()?,
     })
 }
+
+fn rate(table: RateTable) -> Result<RateLimit, ConfigError> {
+    let within = |key: &str, value: u64, from: u64, to: u64| match (from..=to).contains(&value) {
+        true => Ok(value),
+        false => Err(wrong(format!("server.limits.rate_limit.{key}"), format!("must be between {from} and {to}"))),
+    };
+    let requests = within("max_requests", u64::from(table.max_requests.unwrap_or(1_000)), 1, 100_000)?;
+    let window = within("window_ms", table.window_ms.unwrap_or(1_000), 100, 60_000)?;
+    let entries = within("max_entries", table.max_entries.unwrap_or(4_096) as u64, 1, 65_536)?;
+    Ok(RateLimit {
+        max_requests: u32::try_from(requests).unwrap_or(u32::MAX),
+        window: Duration::from_millis(window),
+        max_entries: usize::try_from(entries).unwrap_or(usize::MAX),
+    })
+}
+
+/// The audit log, if one is asked for: by a path, or by name.
+fn audit(table: &AuditTable) -> Result<Option<AuditOptions>, ConfigError> {
+    if !table.enabled.unwrap_or(table.path.is_some()) {
+        return Ok(None);
+    }
+    let usual = AuditOptions::default();
+    let rotation = match (table.rotate_bytes, table.rotate_keep.unwrap_or(ROTATED)) {
+        (None, _) => None,
+        (Some(0), _) => return Err(wrong("server.audit.rotate_bytes", "must be at least 1")),
+        (Some(bytes), keep) => match NonZeroU32::new(keep) {
+            Some(keep) => Some(Rotation { bytes, keep }),
+            None => return Err(wrong("server.audit.rotate_keep", "must be at least 1")),
+        },
+    };
+    Ok(Some(AuditOptions {
+        path: table.path.clone(),
+        rotation,
+        fsync: table.fsync,
+        fsync_interval: table.fsync_interval_ms.map_or(usual.fsync_interval, Duration::from_millis),
+        on_error: table.on_error,
+    }))
+}
+
+/// Audit logs that are kept besides the one that is written.
+const ROTATED: u32 = 10;
 
 fn bind(server: &Server) -> Result<SocketAddr, ConfigError> {
     let Some(bind) = &server.bind else {
@@ -404,7 +458,7 @@ mod tests {
             ("{}max_body_bytes = 0\n", "server.max_body_bytes: must be at least 1"),
             ("{}tls_termination = \"upstream\"\n", "server.tls_termination: "),
             ("{}[server.limits]\nmax_inflight = 0\n", "server.limits.max_inflight: must be between"),
-            ("{}[server.limits.rate_limit]\n", "server.limits.rate_limit: "),
+            ("{}[server.limits.rate_limit]\nwindow_ms = 99\n", "server.limits.rate_limit.window_ms: must be between"),
             (
                 "{}[server.auth]\nmode = \"bearer_token\"\n",
                 "server.auth.bearer_tokens: bearer_token auth requires a token",
@@ -440,7 +494,7 @@ mod tests {
                 "schema_registry.acl.rules: the built-in rules are not changed",
             ),
             ("{}[server.tls]\ncert_path = \"a\"\nkey_path = \"b\"\n", "server.tls: "),
-            ("{}[server.audit]\npath = \"a\"\n", "server.audit.path: "),
+            ("{}[server.audit]\npath = \"a\"\nrotate_bytes = 0\n", "server.audit.rotate_bytes: must be at least 1"),
             ("{}[server.tools]\ndenylist = [\"x\"]\n", "server.tools.denylist: unknown tool in server.tools list: x"),
             (
                 "{}[server.feedback.scenario_next]\ndefault = \"evidence\"\n",

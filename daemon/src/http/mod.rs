@@ -10,7 +10,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
@@ -37,17 +37,22 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{Authentication, Caller, Claim, Unauthenticated};
+use crate::audit::{Correlation, SecurityKind, Transport};
 use crate::correlation::{self, ServerIds};
+use crate::limits::{Client, RateLimit, RateLimiter};
 use crate::mcp::{Mcp, Place};
 use crate::rpc::{Fault, Kind, Reply, Rpc};
 use crate::stdio::unreadable;
 use crate::talk::talk;
 use crate::tools::{CallError, Context, Tools};
+use crate::watch::{Asked, Ended, Trace};
 
 const CORRELATION: HeaderName = HeaderName::from_static("x-correlation-id");
 const SERVER_CORRELATION: HeaderName = HeaderName::from_static("x-server-correlation-id");
 const CLIENT_SUBJECT: HeaderName = HeaderName::from_static("x-decision-gate-client-subject");
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"decision-gate\"");
+const OPEN_METRICS: HeaderValue =
+    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Headers of one request.
@@ -74,6 +79,8 @@ pub struct Limits {
     pub idle_wait: Duration,
     /// How long a request's body may take.
     pub body_wait: Duration,
+    /// How often each may call; as often as they like without it.
+    pub rate: Option<RateLimit>,
     /// How long calls at work may take once the server is told to stop.
     pub drain_wait: Duration,
 }
@@ -87,6 +94,7 @@ impl Default for Limits {
             head_wait: Duration::from_secs(5),
             idle_wait: Duration::from_secs(60),
             body_wait: Duration::from_secs(10),
+            rate: None,
             drain_wait: Duration::from_secs(10),
         }
     }
@@ -119,6 +127,7 @@ pub async fn serve(
         tools,
         replies,
         limits,
+        limiter: limits.rate.map(RateLimiter::new),
         inflight: Arc::new(Semaphore::new(limits.inflight_max)),
         names: names(listener.local_addr()?),
         ids: ServerIds::default(),
@@ -129,6 +138,7 @@ pub async fn serve(
         .route("/mcp", any(answer_mcp))
         .route("/healthz", get(async || status(StatusCode::OK, "ok")))
         .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
         .with_state(Arc::clone(&door));
     let mut server = http1::Builder::new();
     server.header_read_timeout(limits.head_wait).max_headers(HEADERS_MAX).max_buf_size(HEAD_BYTES_MAX);
@@ -213,6 +223,7 @@ struct Door {
     tools: Arc<Tools>,
     replies: Replies,
     limits: Limits,
+    limiter: Option<RateLimiter>,
     inflight: Arc<Semaphore>,
     names: Vec<String>,
     ids: ServerIds,
@@ -236,12 +247,12 @@ fn mcp(tools: Arc<Tools>, ended: CancellationToken) -> McpService {
 
 async fn answer_mcp(State(door): State<Arc<Door>>, request: Request) -> Response {
     let (mut head, body) = request.into_parts();
-    let mut client = None;
-    let mut response = match door.prepare(&mut head, body, &mut client).await {
+    let mut trace = door.trace(&head);
+    let mut response = match door.prepare(&mut head, body, &mut trace).await {
         Ok(body) => door.mcp.handle(Request::from_parts(head, body)).await.map(Body::new),
         Err((status, error)) => protocol_error(status, error),
     };
-    door.mark(&mut response, client);
+    door.mark(&mut response, &trace);
     response
 }
 
@@ -252,18 +263,20 @@ fn protocol_error(status: u16, error: ErrorData) -> Response {
 
 async fn answer_rpc(State(door): State<Arc<Door>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let (reply, client) = match door.admit(&head) {
-        Ok((caller, client)) => (door.answer(caller, &head, body).await.unwrap_or_else(|fault| fault.reply()), client),
+    let mut trace = door.trace(&head);
+    let answered = match door.admit(&head, &mut trace) {
+        Ok(caller) => door.answer(caller, trace.clone(), &head, body).await,
         Err(fault) => {
             finish_reading(body);
-            (fault.reply(), None)
+            Err(fault)
         }
     };
+    let reply = answered.unwrap_or_else(|fault| door.turned_away(&trace, &fault).reply());
     let mut response = match door.replies {
         Replies::Json => json(reply.status, reply.body),
         Replies::EventStream => event(reply.status, &reply.body),
     };
-    door.mark(&mut response, client);
+    door.mark(&mut response, &trace);
     response
 }
 
@@ -275,6 +288,32 @@ async fn readyz(State(door): State<Arc<Door>>) -> Response {
     } else {
         status(StatusCode::SERVICE_UNAVAILABLE, "not_ready")
     }
+}
+
+/// The numbers, for whoever may call.
+async fn metrics(State(door): State<Arc<Door>>, request: Request) -> Response {
+    let (head, _) = request.into_parts();
+    let mut trace = door.trace(&head);
+    let let_in = door.guard(&head).and_then(|client| {
+        trace.correlation.unsafe_client_correlation_id = client;
+        door.identify(&head, &trace)
+    });
+    let mut response = match let_in {
+        Ok(_) => {
+            let watch = &door.tools.service().watch;
+            let lost = watch.audit.as_ref().map_or(0, |audit| audit.status().lost);
+            let inflight = door.limits.inflight_max - door.inflight.available_permits();
+            let mut response = Response::new(Body::from(watch.metrics.text(inflight, lost)));
+            response.headers_mut().insert(CONTENT_TYPE, OPEN_METRICS);
+            response
+        }
+        Err(fault) => {
+            let reply = door.turned_away(&trace, &fault).reply();
+            json(reply.status, reply.body)
+        }
+    };
+    door.mark(&mut response, &trace);
+    response
 }
 
 fn status(code: StatusCode, word: &str) -> Response {
@@ -298,21 +337,53 @@ fn event(status: u16, body: &[u8]) -> Response {
 }
 
 impl Door {
-    /// Whether the head alone speaks against a call. Answers who calls, and the
-    /// caller's correlation id.
-    fn admit(&self, head: &Parts) -> Result<(Caller, Option<HeaderValue>), Fault> {
-        let client = self.guard(head)?;
-        let caller = self.identify(head)?;
+    /// What is known of a request before anything is asked of it.
+    fn trace(&self, head: &Parts) -> Trace {
+        let correlation = Correlation { server_correlation_id: Some(self.ids.next()), ..Correlation::default() };
+        let transport = match self.replies {
+            Replies::Json => Transport::Http,
+            Replies::EventStream => Transport::Sse,
+        };
+        Trace { transport, peer: head.extensions.get::<Peer>().map(|peer| peer.0), correlation }
+    }
+
+    /// Whether the head alone speaks against a call. Answers who calls.
+    fn admit(&self, head: &Parts, trace: &mut Trace) -> Result<Caller, Fault> {
+        trace.correlation.unsafe_client_correlation_id = self.guard(head)?;
+        let caller = self.identify(head, trace)?;
         let media = head.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
         let media = media.and_then(|media| media.split(';').next()).unwrap_or_default();
         if !media.trim().eq_ignore_ascii_case("application/json") {
             let message = "the body is not declared as JSON\nhint: send the header Content-Type: application/json";
             return Err(Fault::new(Kind::InvalidRequest, message).with_status(415));
         }
-        Ok((caller, client))
+        Ok(caller)
     }
 
-    fn identify(&self, head: &Parts) -> Result<Caller, Fault> {
+    /// Notes a request that came to nothing before it was understood.
+    fn turned_away<'f>(&self, trace: &Trace, fault: &'f Fault) -> &'f Fault {
+        let (code, kind, _) = fault.kind.row();
+        let ended = Ended {
+            asked: Asked::Invalid,
+            tool: None,
+            error: Some((code, kind)),
+            request_bytes: 0,
+            response_bytes: fault.message.len(),
+            took: Duration::ZERO,
+        };
+        let service = self.tools.service();
+        if fault.kind == Kind::InvalidCorrelationId {
+            let label = fault.message.split([' ', '\n']).nth(3).unwrap_or_default();
+            let message = format!("correlation_id_rejected: {label}");
+            let security = &service.security;
+            let (permissive, authority) = (security.dev_permissive, security.namespace_authority.as_str());
+            service.watch.security(SecurityKind::InvalidCorrelationId, message, permissive, authority);
+        }
+        service.watch.request(trace, None, &ended);
+        fault
+    }
+
+    fn identify(&self, head: &Parts, trace: &Trace) -> Result<Caller, Fault> {
         let claim = Claim {
             // The door puts it into every request.
             peer: head.extensions.get::<Peer>().map_or(IpAddr::from([0; 4]), |peer| peer.0),
@@ -320,14 +391,27 @@ impl Door {
             certificate: None,
             asserted: head.headers.get(CLIENT_SUBJECT).and_then(|subject| subject.to_str().ok()),
         };
-        self.tools.service().access.identify(&claim).map_err(|Unauthenticated(reason)| {
-            talk(&format!("denied: {}: {reason}", claim.peer));
+        let service = self.tools.service();
+        let identified = service.access.identify(&claim).map_err(|Unauthenticated(reason)| {
+            service.watch.unauthenticated(trace, service.access.authentication.method(), reason);
             Fault::new(Kind::Unauthenticated, "unauthenticated")
-        })
+        });
+        // Who proved nothing is counted by address, also when refused.
+        let client = match &identified {
+            Ok(caller) if !caller.is_local() => Client::Verified(&caller.subject),
+            _ => Client::Peer(claim.peer),
+        };
+        let limited = self.limiter.as_ref().map_or(Ok(()), |limiter| limiter.admit(client, Instant::now()));
+        limited.map_err(|limited| {
+            service.watch.metrics.rate_limited();
+            let fault = Fault::new(Kind::RateLimited, limited.to_string());
+            Fault { retry_after_ms: Some(limited.retry_after_ms), ..fault }
+        })?;
+        identified
     }
 
     /// Whether a request comes from where it may and to whom it should.
-    fn guard(&self, head: &Parts) -> Result<Option<HeaderValue>, Fault> {
+    fn guard(&self, head: &Parts) -> Result<Option<String>, Fault> {
         let text = |name| head.headers.get(name).map(|value| value.to_str().unwrap_or_default());
         let called = |name: &str| self.names.iter().any(|known| known.eq_ignore_ascii_case(name));
         let target = head.uri.authority().map(|authority| authority.as_str());
@@ -345,7 +429,7 @@ impl Door {
         }
         match head.headers.get(CORRELATION).map(|value| correlation::client(value.as_bytes())) {
             None => Ok(None),
-            Some(Ok(id)) => Ok(HeaderValue::try_from(id).ok()),
+            Some(Ok(id)) => Ok(Some(id.to_owned())),
             Some(Err(label)) => {
                 let message = format!(
                     "invalid correlation id: {label}\nhint: send 1 to 128 letters, digits or !#$%&'*+-.^_`|~ as x-correlation-id"
@@ -356,14 +440,14 @@ impl Door {
     }
 
     /// Reads the body and has the call done.
-    async fn answer(&self, caller: Caller, head: &Parts, body: Body) -> Result<Reply, Fault> {
+    async fn answer(&self, caller: Caller, trace: Trace, head: &Parts, body: Body) -> Result<Reply, Fault> {
         let bytes = self.read(head, body).await?;
         let permit = self.place()?;
         let (rpc, runtime) = (Arc::clone(&self.rpc), Handle::current());
         // Stores wait for disks, which the threads that serve connections must not.
         let call = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            runtime.block_on(rpc.answer(&Context::new(caller), &bytes))
+            runtime.block_on(rpc.answer(Context::new(caller, trace), &bytes))
         });
         call.await.map_err(|_| CallError::Unforeseen.into())
     }
@@ -371,33 +455,30 @@ impl Door {
     /// Makes a request ready for the protocol: let in, read, and known to be one
     /// message of JSON. The numbers of the other dialect mean something else
     /// there, so every refusal is an invalid request.
-    async fn prepare(
-        &self,
-        head: &mut Parts,
-        body: Body,
-        client: &mut Option<HeaderValue>,
-    ) -> Result<Full<Bytes>, (u16, ErrorData)> {
-        let refused = |fault: Fault| (fault.status, ErrorData::invalid_request(fault.message, None));
+    async fn prepare(&self, head: &mut Parts, body: Body, trace: &mut Trace) -> Result<Full<Bytes>, (u16, ErrorData)> {
+        let refused = |trace: &Trace, fault: Fault| {
+            self.turned_away(trace, &fault);
+            (fault.status, ErrorData::invalid_request(fault.message, None))
+        };
         if head.method != Method::POST {
-            *client = self.guard(head).map_err(refused)?;
+            let client = self.guard(head).map_err(|fault| refused(trace, fault))?;
+            trace.correlation.unsafe_client_correlation_id = client;
             return Ok(Full::default());
         }
-        let caller = match self.admit(head) {
-            Ok((caller, id)) => {
-                *client = id;
-                caller
-            }
+        let caller = match self.admit(head, trace) {
+            Ok(caller) => caller,
             Err(fault) => {
                 finish_reading(body);
-                return Err(refused(fault));
+                return Err(refused(trace, fault));
             }
         };
-        let bytes = self.read(head, body).await.map_err(refused)?;
+        let bytes = self.read(head, body).await.map_err(|fault| refused(trace, fault))?;
         if let Some(error) = unreadable(&bytes) {
             return Err((400, error));
         }
         head.extensions.insert(caller);
-        head.extensions.insert(Place::new(self.place().map_err(refused)?));
+        head.extensions.insert(Place::new(self.place().map_err(|fault| refused(trace, fault))?));
+        head.extensions.insert(trace.clone());
         Ok(Full::from(bytes))
     }
 
@@ -408,10 +489,13 @@ impl Door {
     }
 
     /// What every answer carries.
-    fn mark(&self, response: &mut Response, client: Option<HeaderValue>) {
+    fn mark(&self, response: &mut Response, trace: &Trace) {
         let headers = response.headers_mut();
-        headers.extend(client.map(|id| (CORRELATION, id)));
-        headers.extend(HeaderValue::try_from(self.ids.next()).map(|id| (SERVER_CORRELATION, id)));
+        let Correlation { unsafe_client_correlation_id: client, server_correlation_id: server, .. } =
+            &trace.correlation;
+        for (name, id) in [(CORRELATION, client), (SERVER_CORRELATION, server)] {
+            headers.extend(id.as_ref().and_then(|id| HeaderValue::try_from(id).ok()).map(|id| (name, id)));
+        }
         let by_token = matches!(self.tools.service().access.authentication, Authentication::Bearer(_));
         if response.status() == StatusCode::UNAUTHORIZED && by_token {
             response.headers_mut().insert(WWW_AUTHENTICATE, CHALLENGE);

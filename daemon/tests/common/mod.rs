@@ -11,6 +11,7 @@ use runpackd_lib::config::ServiceConfiguration;
 use runpackd_lib::rpc::Rpc;
 use runpackd_lib::service::Service;
 use runpackd_lib::tools::{Context, TOOLS, Tool, Tools};
+use runpackd_lib::watch::Trace;
 use serde_json::{Value, json};
 
 /// The time at which every drive begins.
@@ -62,7 +63,7 @@ impl Direct {
 
     /// The HTTP status and the response to these bytes.
     pub fn raw(&self, body: &[u8]) -> (u16, Value) {
-        let reply = self.runtime.block_on(self.rpc.answer(&Context::new(Caller::loopback()), body));
+        let reply = self.runtime.block_on(self.rpc.answer(Context::new(Caller::loopback(), Trace::stdio()), body));
         (reply.status, serde_json::from_slice(&reply.body).unwrap())
     }
 }
