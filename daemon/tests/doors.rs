@@ -113,6 +113,110 @@ fn tokens_open_the_door_and_roles_keep_tenants_apart() {
     assert!(of("mcp_tool_authz").iter().any(|line| line["token_fingerprint"] == fingerprint.as_str()));
 }
 
+/// An authority, and what it signs.
+struct Authority {
+    certificate: rcgen::Certificate,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = rcgen::CertificateParams::new([]).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        Self { certificate, issuer: rcgen::Issuer::new(params, key) }
+    }
+
+    /// The certificate and the key of `name`, PEM.
+    fn sign(&self, name: &str, addresses: &[&str]) -> (String, String) {
+        let names: Vec<_> = addresses.iter().map(|&address| address.to_owned()).collect();
+        let mut params = rcgen::CertificateParams::new(names).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        let key = rcgen::KeyPair::generate().unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+}
+
+/// A client that believes `authority`, with a certificate if it has one.
+fn https(authority: &Authority, identity: Option<&(String, String)>) -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let root = reqwest::Certificate::from_pem(authority.certificate.pem().as_bytes()).unwrap();
+    let mut builder = reqwest::Client::builder().tls_certs_only([root]).no_proxy();
+    if let Some((certificate, key)) = identity {
+        builder = builder.identity(reqwest::Identity::from_pem(format!("{certificate}{key}").as_bytes()).unwrap());
+    }
+    builder.build().unwrap()
+}
+
+#[tokio::test]
+async fn a_certificate_shows_who_calls_and_a_header_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let authority = Authority::new();
+    let (certificate, key) = authority.sign("server", &["127.0.0.1"]);
+    std::fs::write(at("server.pem"), certificate).unwrap();
+    std::fs::write(at("server.key"), key).unwrap();
+    std::fs::write(at("ca.pem"), authority.certificate.pem()).unwrap();
+    let text = format!(
+        "{CONFIG}[server.tls]\ncert_path = \"{}\"\nkey_path = \"{}\"\nclient_ca_path = \"{}\"\n\
+         [server.auth]\nmode = \"mtls\"\nmtls_subjects = [\"CN=auditor\"]\n",
+        at("server.pem").display(),
+        at("server.key").display(),
+        at("ca.pem").display()
+    );
+    std::fs::write(at("decision-gate.toml"), text).unwrap();
+    let process = Process::at(dir.path());
+    let url = format!("https://{}/rpc", process.address);
+    let list = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"});
+    let ask = async |client: &reqwest::Client, header: bool| {
+        let request = client.post(&url).json(&list);
+        let request = if header { request.header("x-decision-gate-client-subject", "CN=auditor") } else { request };
+        request.send().await.map(|response| response.status().as_u16()).ok()
+    };
+    let known = https(&authority, Some(&authority.sign("auditor", &[])));
+    assert_eq!(ask(&known, false).await, Some(200));
+    // Signed by the authority, but nobody we know, whatever it says of itself.
+    let other = https(&authority, Some(&authority.sign("other", &[])));
+    assert_eq!(ask(&other, true).await, Some(401));
+    // Without a certificate, or with one that somebody else signed, nobody gets in.
+    assert_eq!(ask(&https(&authority, None), true).await, None);
+    let forged = https(&authority, Some(&Authority::new().sign("auditor", &[])));
+    assert_eq!(ask(&forged, true).await, None);
+    // The same over the protocol, whose client is another.
+    let mut plain = Connection::new(process.address);
+    plain.write("GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+    let mut rest = Vec::new();
+    let _ = std::io::Read::read_to_end(&mut plain.stream, &mut rest);
+    assert!(!rest.starts_with(b"HTTP"), "spoken to in the clear");
+}
+
+#[test]
+fn serving_others_is_said_twice_or_not_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = format!(
+        "{}[server.auth]\nmode = \"bearer_token\"\nbearer_tokens = [\"a-token\"]\n",
+        CONFIG.replace("127.0.0.1:0\"", "0.0.0.0:0\"\ntls_termination = \"upstream\"")
+    );
+    std::fs::write(dir.path().join("decision-gate.toml"), text).unwrap();
+    let command = || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_runpackd"));
+        command.arg("serve").current_dir(dir.path()).env_remove("DECISION_GATE_CONFIG");
+        command
+    };
+    let refused = command().output().unwrap();
+    let talk = String::from_utf8(refused.stderr).unwrap();
+    assert!(refused.status.code() == Some(2) && talk.contains("--allow-non-loopback"), "{talk}");
+    let mut child =
+        command().env("DECISION_GATE_ALLOW_NON_LOOPBACK", "yes").stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stderr.take().unwrap()), &mut line).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(line.starts_with("listening on http://0.0.0.0:"), "{line}");
+}
+
 #[test]
 fn strangers_that_come_too_often_do_not_shut_out_those_we_know() {
     let dir = tempfile::tempdir().unwrap();

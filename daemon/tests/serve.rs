@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use common::{BASE, CONFIG, Client, export, held, next, quickstart, request, start, verify};
-use runpackd_lib::http::{self, Limits, Replies};
+use runpackd_lib::http::{self, Limits, Options};
 use runpackd_lib::tools::{Answer, Hints, TOOLS, Tool};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -42,7 +42,9 @@ impl Here {
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
                 told.send(listener.local_addr().unwrap()).unwrap();
                 let stop = async { stopped.await.unwrap_or_default() };
-                http::serve(listener, common::tools(CONFIG, tools), Replies::Json, limits, stop).await.unwrap();
+                http::serve(listener, common::tools(CONFIG, tools), Options { limits, ..Options::default() }, stop)
+                    .await
+                    .unwrap();
             });
             runtime.shutdown_background();
         });

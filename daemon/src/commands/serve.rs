@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use crate::config::{Door, ServiceConfiguration};
-use crate::http::{self, Limits};
+use crate::http::{self, Limits, Options, TlsOptions};
 use crate::service::Service;
 use crate::stdio;
 use crate::talk::talk;
@@ -13,6 +13,8 @@ use crate::tools::{TOOLS, Tools};
 
 /// Names the config where no argument does.
 const CONFIG_VARIABLE: &str = "DECISION_GATE_CONFIG";
+/// Says that serving other machines is meant.
+const ALLOW_VARIABLE: &str = "DECISION_GATE_ALLOW_NON_LOOPBACK";
 /// The config where nothing names one.
 const CONFIG_FILE: &str = "decision-gate.toml";
 
@@ -31,6 +33,9 @@ pub struct ServeArgs {
     /// The config [default: $DECISION_GATE_CONFIG, else decision-gate.toml here]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Serve other machines too, if the config says so
+    #[arg(long, env = ALLOW_VARIABLE, value_parser = clap::builder::FalseyValueParser::new(), action = clap::ArgAction::SetTrue)]
+    pub allow_non_loopback: bool,
 }
 
 /// Serves until told to stop.
@@ -39,9 +44,17 @@ pub struct ServeArgs {
 /// A sentence that says why it cannot.
 pub async fn serve(args: &ServeArgs) -> Result<(), String> {
     let configuration = read(args)?;
-    let server = configuration.server;
+    let server = configuration.server.clone();
     let stop = stop().map_err(|error| format!("cannot listen for signals: {error}"))?;
-    let Door::Http { bind, replies } = server.door else { return pipes(configuration, stop).await };
+    let Door::Http { bind, replies, tls } = server.door.clone() else { return pipes(configuration, stop).await };
+    if server.door.is_exposed() && !args.allow_non_loopback {
+        return Err(format!(
+            "server.bind: `{bind}` can be reached from other machines\n\
+             hint: say that you mean it with --allow-non-loopback or {ALLOW_VARIABLE}=1"
+        ));
+    }
+    let tls = tls.as_ref().map(TlsOptions::open).transpose()?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
     let tools = open(configuration)?;
     let listener = listen(bind)?;
     let failed = |error: std::io::Error| format!("cannot serve at `{bind}`: {error}");
@@ -53,8 +66,8 @@ pub async fn serve(args: &ServeArgs) -> Result<(), String> {
         rate: server.rate,
         ..Limits::default()
     };
-    talk(&format!("listening on http://{address}"));
-    http::serve(listener, tools, replies, limits, stop).await.map_err(failed)
+    talk(&format!("listening on {scheme}://{address}"));
+    http::serve(listener, tools, Options { replies, limits, tls }, stop).await.map_err(failed)
 }
 
 /// Serves the process at the other end of the pipes, whatever door the config

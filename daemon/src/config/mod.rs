@@ -92,6 +92,7 @@ const KNOWN: &[&str] = &[
     "server.auth.bearer_token_files",
     "server.auth.bearer_token_env",
     "server.auth.mtls_subjects",
+    "server.auth.trusted_proxies",
     "server.auth.allowed_tools",
     "server.auth.tenant_isolation",
     "server.auth.principals.subject",

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use runpack_storage::runs::sqlite::{JournalMode, SqliteOptions, SyncMode};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use super::access::{
     AclTable, AuthMode, AuthTable, EvidenceTable, FeedbackSection, NamespaceTable, ProviderTable, ToolsTable, access,
@@ -16,7 +15,7 @@ use super::{ConfigError, RunConfiguration, read_text, wrong};
 use crate::access::Access;
 use crate::audit::{AuditOptions, Fsync, OnError, Rotation};
 use crate::docs::DocsConfig;
-use crate::http::Replies;
+use crate::http::{Replies, TlsOptions};
 use crate::limits::RateLimit;
 
 /// What a service needs of a config.
@@ -40,7 +39,7 @@ pub struct ServiceConfiguration {
 }
 
 /// `[server]`, as far as it is about connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerConfiguration {
     /// Which door is open.
     pub door: Door,
@@ -53,17 +52,26 @@ pub struct ServerConfiguration {
 }
 
 /// Where callers come in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Door {
     /// The pipes of the process.
     Stdio,
     /// HTTP.
     Http {
-        /// A loopback address; port 0 takes any that is free.
+        /// Port 0 takes any that is free.
         bind: SocketAddr,
         /// In what shape `/rpc` answers.
         replies: Replies,
+        /// With what connections are made, if not in the clear.
+        tls: Option<TlsOptions>,
     },
+}
+
+impl Door {
+    /// Whether others than this machine can knock.
+    pub fn is_exposed(&self) -> bool {
+        matches!(self, Self::Http { bind, .. } if !bind.ip().is_loopback())
+    }
 }
 
 /// `[run_state_store]`.
@@ -127,7 +135,7 @@ pub(super) struct Server {
     max_body_bytes: Option<u64>,
     limits: Limits,
     pub(super) auth: AuthTable,
-    tls: Option<IgnoredAny>,
+    tls: Option<TlsTable>,
     audit: AuditTable,
     pub(super) feedback: FeedbackSection,
     pub(super) tools: ToolsTable,
@@ -140,6 +148,15 @@ enum Transport {
     Stdio,
     Http,
     Sse,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TlsTable {
+    cert_path: PathBuf,
+    key_path: PathBuf,
+    client_ca_path: Option<PathBuf>,
+    require_client_cert: Option<bool>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -233,7 +250,6 @@ impl ServiceConfiguration {
         let run = RunConfiguration::parse(text, path)?;
         let failed = |source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) };
         let file: File = toml::from_str(text).map_err(failed)?;
-        not_yet(&file.server)?;
         let server = server(&file.server)?;
         let runs = run_store(&file.run_state_store)?;
         let schemas = schema_store(&file.schema_registry)?;
@@ -248,34 +264,8 @@ impl ServiceConfiguration {
     }
 }
 
-/// What is not done yet is refused: an operator who asked for it must not
-/// believe to have it.
-fn not_yet(server: &Server) -> Result<(), ConfigError> {
-    let local = "hint: take it out and keep to auth.mode = \"local_only\" on a loopback address";
-    let auth = &server.auth;
-    let not = [
-        ("auth.mode", auth.mode == AuthMode::Mtls, "this version checks no certificates", local),
-        ("auth.mtls_subjects", !auth.mtls_subjects.is_empty(), "this version checks no certificates", local),
-        ("tls", server.tls.is_some(), "this version does not speak TLS", local),
-        (
-            "tls_termination",
-            server.tls_termination == TlsTermination::Upstream,
-            "this version cannot stand behind a proxy",
-            local,
-        ),
-    ];
-    match not.into_iter().find(|(_, asked, _, _)| *asked) {
-        None => Ok(()),
-        Some((key, _, problem, hint)) => Err(wrong(format!("server.{key}"), format!("{problem}\n{hint}"))),
-    }
-}
-
 fn server(server: &Server) -> Result<ServerConfiguration, ConfigError> {
-    let door = match server.transport {
-        Transport::Stdio => Door::Stdio,
-        Transport::Http => Door::Http { bind: bind(server)?, replies: Replies::Json },
-        Transport::Sse => Door::Http { bind: bind(server)?, replies: Replies::EventStream },
-    };
+    let door = door(server)?;
     let body = server.max_body_bytes.unwrap_or(BODY_BYTES_MAX);
     let body_bytes_max = usize::try_from(body).ok().filter(|&bytes| bytes > 0);
     let inflight = server.limits.max_inflight.unwrap_or(INFLIGHT_MAX);
@@ -331,6 +321,60 @@ fn audit(table: &AuditTable) -> Result<Option<AuditOptions>, ConfigError> {
 /// Audit logs that are kept besides the one that is written.
 const ROTATED: u32 = 10;
 
+fn door(server: &Server) -> Result<Door, ConfigError> {
+    let (auth, tls) = (server.auth.mode, server.tls.as_ref());
+    let replies = match server.transport {
+        Transport::Stdio => {
+            if auth != AuthMode::LocalOnly {
+                return Err(wrong("server.auth.mode", "stdio transport only supports local_only auth"));
+            }
+            if tls.is_some() {
+                return Err(wrong("server.tls", "stdio transport does not support tls"));
+            }
+            return Ok(Door::Stdio);
+        }
+        Transport::Http => Replies::Json,
+        Transport::Sse => Replies::EventStream,
+    };
+    let bind = bind(server)?;
+    let upstream = server.tls_termination == TlsTermination::Upstream;
+    if auth == AuthMode::LocalOnly && !bind.ip().is_loopback() {
+        let problem = "non-loopback bind disallowed without auth policy\nhint: set bind = \"127.0.0.1:4000\", or \
+                       auth.mode = \"bearer_token\" or \"mtls\"";
+        return Err(wrong("server.bind", problem));
+    }
+    if auth == AuthMode::LocalOnly && upstream {
+        let problem =
+            "behind a proxy everybody comes from this machine\nhint: set auth.mode to \"bearer_token\" or \"mtls\"";
+        return Err(wrong("server.tls_termination", problem));
+    }
+    if !bind.ip().is_loopback() && tls.is_none() && !upstream {
+        let problem = "non-loopback bind requires TLS\nhint: set [server.tls], or tls_termination = \"upstream\" if a \
+                       proxy terminates it";
+        return Err(wrong("server.bind", problem));
+    }
+    if auth == AuthMode::Mtls {
+        let certified = tls.is_some_and(|tls| tls.client_ca_path.is_some());
+        let proxied = upstream && !server.auth.trusted_proxies.is_empty();
+        if !certified && !proxied {
+            let problem = "mtls has nobody to believe\nhint: set server.tls.client_ca_path, or behind a proxy \
+                           tls_termination = \"upstream\" and auth.trusted_proxies";
+            return Err(wrong("server.auth.mode", problem));
+        }
+        if tls.is_some_and(|tls| tls.require_client_cert == Some(false)) && !proxied {
+            let problem = "mtls requires client certificates\nhint: leave it out";
+            return Err(wrong("server.tls.require_client_cert", problem));
+        }
+    }
+    let tls = tls.map(|tls| TlsOptions {
+        cert_path: tls.cert_path.clone(),
+        key_path: tls.key_path.clone(),
+        client_ca_path: tls.client_ca_path.clone(),
+        require_client_cert: tls.require_client_cert.unwrap_or(true),
+    });
+    Ok(Door::Http { bind, replies, tls })
+}
+
 fn bind(server: &Server) -> Result<SocketAddr, ConfigError> {
     let Some(bind) = &server.bind else {
         let problem = "http/sse transport requires bind address\nhint: set bind = \"127.0.0.1:4000\"";
@@ -339,10 +383,6 @@ fn bind(server: &Server) -> Result<SocketAddr, ConfigError> {
     let bind: SocketAddr = bind.trim().parse().map_err(|_| {
         wrong("server.bind", format!("`{bind}` is not an address and a port\nhint: write \"127.0.0.1:4000\""))
     })?;
-    if !bind.ip().is_loopback() {
-        let problem = "non-loopback bind disallowed without auth policy\nhint: set bind = \"127.0.0.1:4000\"";
-        return Err(wrong("server.bind", problem));
-    }
     Ok(bind)
 }
 
@@ -456,7 +496,15 @@ mod tests {
                 "server.bind: non-loopback bind disallowed without auth policy",
             ),
             ("{}max_body_bytes = 0\n", "server.max_body_bytes: must be at least 1"),
-            ("{}tls_termination = \"upstream\"\n", "server.tls_termination: "),
+            ("{}tls_termination = \"upstream\"\n", "server.tls_termination: behind a proxy everybody"),
+            (
+                "[server]\ntransport = \"http\"\nbind = \"0.0.0.0:0\"\n[server.auth]\nmode = \"bearer_token\"\nbearer_tokens = [\"a\"]\n",
+                "server.bind: non-loopback bind requires TLS",
+            ),
+            (
+                "[server.auth]\nmode = \"bearer_token\"\nbearer_tokens = [\"a\"]\n",
+                "stdio transport only supports local_only auth",
+            ),
             ("{}[server.limits]\nmax_inflight = 0\n", "server.limits.max_inflight: must be between"),
             ("{}[server.limits.rate_limit]\nwindow_ms = 99\n", "server.limits.rate_limit.window_ms: must be between"),
             (
@@ -479,7 +527,11 @@ mod tests {
                 "{}[server.auth]\nmode = \"bearer_token\"\nbearer_token_env = [\"RUNPACK_NONE\"]\n",
                 "server.auth.bearer_token_env: the variable `RUNPACK_NONE` is not set",
             ),
-            ("{}[server.auth]\nmode = \"mtls\"\n", "server.auth.mode: "),
+            (
+                "{}[server.auth]\nmode = \"mtls\"\nmtls_subjects = [\"CN=a\"]\n",
+                "server.auth.mode: mtls has nobody to believe",
+            ),
+            ("{}[server.auth]\nmode = \"mtls\"\n", "server.auth."),
             ("{}[server.auth]\nallowed_tools = [\"x\"]\n", "server.auth.allowed_tools: unknown tool in allowlist: x"),
             (
                 "{}[[server.auth.principals]]\nsubject = \"a\"\n[[server.auth.principals]]\nsubject = \"a\"\n",
@@ -493,7 +545,7 @@ mod tests {
                 "{}[[schema_registry.acl.rules]]\neffect = \"allow\"\n",
                 "schema_registry.acl.rules: the built-in rules are not changed",
             ),
-            ("{}[server.tls]\ncert_path = \"a\"\nkey_path = \"b\"\n", "server.tls: "),
+            ("[server.tls]\ncert_path = \"a\"\nkey_path = \"b\"\n", "server.tls: stdio transport does not support tls"),
             ("{}[server.audit]\npath = \"a\"\nrotate_bytes = 0\n", "server.audit.rotate_bytes: must be at least 1"),
             ("{}[server.tools]\ndenylist = [\"x\"]\n", "server.tools.denylist: unknown tool in server.tools list: x"),
             (

@@ -5,6 +5,7 @@
 //! to say.
 
 mod patience;
+mod tls;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -25,16 +26,20 @@ use axum::{Extension, Router};
 use http_body_util::{BodyExt as _, Full};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use rmcp::model::{ErrorData, JsonRpcError};
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+
+pub use tls::TlsOptions;
 
 use crate::access::{Authentication, Caller, Claim, Unauthenticated};
 use crate::audit::{Correlation, SecurityKind, Transport};
@@ -109,6 +114,23 @@ pub enum Replies {
     EventStream,
 }
 
+/// What the door is like.
+#[derive(Clone)]
+pub struct Options {
+    /// In what shape `/rpc` answers.
+    pub replies: Replies,
+    /// How much it takes.
+    pub limits: Limits,
+    /// With what connections are made, if not in the clear.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { replies: Replies::Json, limits: Limits::default(), tls: None }
+    }
+}
+
 /// Serves until `stop` says so, and then finishes what is at work.
 ///
 /// # Errors
@@ -116,10 +138,12 @@ pub enum Replies {
 pub async fn serve(
     listener: TcpListener,
     tools: Arc<Tools>,
-    replies: Replies,
-    limits: Limits,
+    options: Options,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
+    let Options { replies, limits, tls } = options;
+    let acceptor = tls.map(TlsAcceptor::from);
+    let address = listener.local_addr()?;
     let ended = CancellationToken::new();
     let door = Arc::new(Door {
         rpc: Arc::new(Rpc::new(Arc::clone(&tools))),
@@ -129,7 +153,8 @@ pub async fn serve(
         limits,
         limiter: limits.rate.map(RateLimiter::new),
         inflight: Arc::new(Semaphore::new(limits.inflight_max)),
-        names: names(listener.local_addr()?),
+        names: names(address),
+        scheme: if acceptor.is_some() { "https://" } else { "http://" },
         ids: ServerIds::default(),
         draining: AtomicBool::new(false),
     });
@@ -152,13 +177,21 @@ pub async fn serve(
         };
         // Answers are written in one piece; waiting for more only delays them.
         let _ = stream.set_nodelay(true);
-        let (stream, patience) = patience::patient(stream, limits.idle_wait);
-        let service = TowerToHyperService::new(router.clone().layer(Extension(Peer(peer))));
-        let connection = server.clone().timer(patience).serve_connection(TokioIo::new(stream), service);
-        let connection = connections.watch(connection);
+        let (router, server, watcher) = (router.clone(), server.clone(), connections.watcher());
+        let acceptor = acceptor.clone();
         tokio::spawn(async move {
             // How a connection ends is the client's business.
-            let _ = connection.await;
+            match acceptor {
+                None => {
+                    let _ = converse(stream, Peer { ip: peer, subject: None }, router, server, limits, watcher).await;
+                }
+                Some(acceptor) => {
+                    if let Ok(Ok(stream)) = timeout(limits.head_wait, acceptor.accept(stream)).await {
+                        let peer = Peer { ip: peer, subject: tls::subject(&stream) };
+                        let _ = converse(stream, peer, router, server, limits, watcher).await;
+                    }
+                }
+            }
             drop(place);
         });
     }
@@ -179,6 +212,20 @@ pub async fn serve(
     Ok(())
 }
 
+async fn converse<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    stream: S,
+    peer: Peer,
+    router: Router,
+    mut server: http1::Builder,
+    limits: Limits,
+    watcher: Watcher,
+) -> Result<(), hyper::Error> {
+    let (stream, patience) = patience::patient(stream, limits.idle_wait);
+    let service = TowerToHyperService::new(router.layer(Extension(peer)));
+    let connection = server.timer(patience).serve_connection(TokioIo::new(stream), service);
+    watcher.watch(connection).await
+}
+
 /// The next connection, once there is a place for it.
 async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, IpAddr, Option<OwnedSemaphorePermit>) {
     // It is never closed, so there is always a place in the end.
@@ -197,7 +244,13 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, 
 
 /// Names under which a server at a loopback address is called on purpose. A
 /// page whose own name was made to resolve to this machine calls by that name.
+///
+/// A server that others reach is called by names it does not know. Its callers
+/// show credentials that no page has.
 fn names(address: SocketAddr) -> Vec<String> {
+    if !address.ip().is_loopback() {
+        return Vec::new();
+    }
     let port = address.port();
     let mut names = ["127.0.0.1", "localhost", "[::1]"].map(|name| format!("{name}:{port}")).to_vec();
     // Any other of the many loopback addresses.
@@ -213,8 +266,12 @@ fn names(address: SocketAddr) -> Vec<String> {
 }
 
 /// The other end of a request's connection.
-#[derive(Clone, Copy)]
-struct Peer(IpAddr);
+#[derive(Clone)]
+struct Peer {
+    ip: IpAddr,
+    /// Of its certificate, if it has shown one.
+    subject: Option<String>,
+}
 
 /// What every request passes.
 struct Door {
@@ -225,7 +282,9 @@ struct Door {
     limits: Limits,
     limiter: Option<RateLimiter>,
     inflight: Arc<Semaphore>,
+    /// What the server is called by; by anything if it is empty.
     names: Vec<String>,
+    scheme: &'static str,
     ids: ServerIds,
     draining: AtomicBool,
 }
@@ -344,7 +403,7 @@ impl Door {
             Replies::Json => Transport::Http,
             Replies::EventStream => Transport::Sse,
         };
-        Trace { transport, peer: head.extensions.get::<Peer>().map(|peer| peer.0), correlation }
+        Trace { transport, peer: head.extensions.get::<Peer>().map(|peer| peer.ip), correlation }
     }
 
     /// Whether the head alone speaks against a call. Answers who calls.
@@ -384,11 +443,12 @@ impl Door {
     }
 
     fn identify(&self, head: &Parts, trace: &Trace) -> Result<Caller, Fault> {
+        let peer = head.extensions.get::<Peer>();
         let claim = Claim {
             // The door puts it into every request.
-            peer: head.extensions.get::<Peer>().map_or(IpAddr::from([0; 4]), |peer| peer.0),
+            peer: peer.map_or(IpAddr::from([0; 4]), |peer| peer.ip),
             authorization: head.headers.get(AUTHORIZATION).map(HeaderValue::as_bytes),
-            certificate: None,
+            certificate: peer.and_then(|peer| peer.subject.as_deref()),
             asserted: head.headers.get(CLIENT_SUBJECT).and_then(|subject| subject.to_str().ok()),
         };
         let service = self.tools.service();
@@ -413,7 +473,8 @@ impl Door {
     /// Whether a request comes from where it may and to whom it should.
     fn guard(&self, head: &Parts) -> Result<Option<String>, Fault> {
         let text = |name| head.headers.get(name).map(|value| value.to_str().unwrap_or_default());
-        let called = |name: &str| self.names.iter().any(|known| known.eq_ignore_ascii_case(name));
+        let called =
+            |name: &str| self.names.is_empty() || self.names.iter().any(|known| known.eq_ignore_ascii_case(name));
         let target = head.uri.authority().map(|authority| authority.as_str());
         if !text(HOST).is_some_and(called)
             || head.headers.get_all(HOST).iter().count() > 1
@@ -422,7 +483,11 @@ impl Door {
             let message = format!("this server is called {}\nhint: use one of these in the URL", self.names.join(", "));
             return Err(Fault::new(Kind::InvalidRequest, message).with_status(421));
         }
-        let own = |origin: &str| origin.strip_prefix("http://").is_some_and(called);
+        let host = text(HOST).unwrap_or_default();
+        let own = |origin: &str| {
+            let own = |name: &str| called(name) && (!self.names.is_empty() || name.eq_ignore_ascii_case(host));
+            origin.strip_prefix(self.scheme).is_some_and(own)
+        };
         if !head.headers.get_all(ORIGIN).iter().all(|origin| origin.to_str().is_ok_and(own)) {
             let message = "unauthorized: requests made by web pages are refused\nhint: call from a program, which sends no Origin header";
             return Err(Fault::new(Kind::Unauthorized, message));
