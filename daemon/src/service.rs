@@ -115,6 +115,35 @@ impl Service {
         })
     }
 
+    /// Whether [`Self::open`] would open what the config names. Makes nothing.
+    ///
+    /// # Errors
+    /// A sentence that says what could not be opened.
+    pub fn could_open(configuration: &ServiceConfiguration) -> Result<(), String> {
+        let runs = match &configuration.runs {
+            RunStoreConfig::Memory => None,
+            RunStoreConfig::Sqlite { path, .. } => Some(("run_state_store", path)),
+        };
+        let shapes = configuration.schemas.sqlite.as_ref().map(|(path, _)| ("schema_registry", path));
+        for (section, path) in runs.into_iter().chain(shapes) {
+            if path.exists() {
+                SqliteRuns::open_reading(path).map_err(|error| format!("{section}: {error}"))?;
+            } else {
+                could_hold(path, section)?;
+            }
+        }
+        if let Some(path) = configuration.audit.as_ref().and_then(|audit| audit.path.as_ref()) {
+            match std::fs::metadata(path) {
+                Ok(there) if !there.is_file() => {
+                    return Err(format!("server.audit.path: `{}` is no file", path.display()));
+                }
+                Ok(_) => {}
+                Err(_) => could_hold(path, "server.audit")?,
+            }
+        }
+        Library::open(&configuration.docs).map(|_| ())
+    }
+
     /// Holds conditions against what providers promise, and against what the
     /// answers of such a type can be asked.
     ///
@@ -178,6 +207,16 @@ impl Service {
     /// Whether calls can be answered. May wait for a disk.
     pub fn ready(&self) -> bool {
         self.gatekeeper.runs.ready().is_ok() && self.watch.ready().is_ok()
+    }
+}
+
+/// Whether a file could be made there, directories included.
+fn could_hold(path: &Path, section: &str) -> Result<(), String> {
+    let parents = path.ancestors().skip(1);
+    let nearest = parents.filter(|path| !path.as_os_str().is_empty()).find(|path| path.exists());
+    match nearest {
+        Some(nearest) if !nearest.is_dir() => Err(format!("{section}.path: `{}` is no directory", nearest.display())),
+        _ => Ok(()),
     }
 }
 

@@ -287,14 +287,32 @@ fn principals(auth: &AuthTable) -> Result<Principals, ConfigError> {
     at_most(key, auth.principals.len(), ENTRIES_MAX)?;
     let mut principals = Principals::new();
     for table in &auth.principals {
+        let subject = subject(&table.subject)?;
         at_most(&format!("{key}.roles"), table.roles.len(), NAMES_MAX)?;
         let roles = table.roles.iter().map(assignment).collect::<Result<_, _>>()?;
         let principal = Principal { policy_class: table.policy_class.clone(), roles };
-        if principals.insert(table.subject.clone(), principal).is_some() {
+        if principals.insert(subject, principal).is_some() {
             return Err(wrong(key, format!("the subject `{}` comes twice", table.subject)));
         }
     }
     Ok(principals)
+}
+
+/// The subject as callers have it: of a token its digest, also where the config
+/// only says in which variable or file the token is.
+fn subject(written: &str) -> Result<String, ConfigError> {
+    let key = "server.auth.principals.subject";
+    let token = if let Some(name) = written.strip_prefix("token:env:") {
+        let unset = || wrong(key, format!("the variable `{name}` is not set, or is not text"));
+        std::env::var(name).map_err(|_| unset())?
+    } else if let Some(path) = written.strip_prefix("token:file:") {
+        let text = token_file(Path::new(path))?;
+        let first = text.lines().map(str::trim).find(|line| !line.is_empty());
+        first.ok_or_else(|| wrong(key, format!("there is no token in `{path}`")))?.to_owned()
+    } else {
+        return Ok(written.to_owned());
+    };
+    Ok(format!("token:{}", digest(key, &token)?))
 }
 
 fn assignment(role: &RoleTable) -> Result<Assignment, ConfigError> {

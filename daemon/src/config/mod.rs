@@ -6,6 +6,7 @@
 //! a security setting must not be silence.
 
 mod access;
+mod preset;
 mod providers;
 mod service;
 
@@ -22,6 +23,7 @@ use runpack_storage::packs::object::{Key, OnExisting, PublishOptions, StoreOptio
 use runpack_storage::packs::{BucketStore, Stores};
 use serde::Deserialize;
 
+pub use preset::Preset;
 pub use providers::Discovery;
 use providers::{
     DiscoveryTable, ProviderTable, Providers, SignatureForm, TrustPolicy, ValidationTable, discovery, providers,
@@ -426,6 +428,17 @@ enum AuthorityMode {
     AssetcoreHttp,
 }
 
+/// What becomes of directories that a config names and nobody has made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// That is a mistake.
+    Refuse,
+    /// They are made: a first start must not fail for want of them.
+    Make,
+    /// They would be made at the start.
+    Imagine,
+}
+
 /// What a run needs of a config.
 pub struct RunConfiguration {
     /// What is decided by.
@@ -456,7 +469,7 @@ impl RunConfiguration {
     /// # Errors
     /// Never for the embedded text; a test reads it.
     pub fn embedded() -> Result<Self, ConfigError> {
-        Self::parse("[[providers]]\nname = \"time\"\ntype = \"builtin\"\n", "embedded defaults")
+        Self::parse("[[providers]]\nname = \"time\"\ntype = \"builtin\"\n", "embedded defaults", Missing::Refuse)
     }
 
     /// Reads a file. Relative paths in it are relative to the working directory.
@@ -464,10 +477,10 @@ impl RunConfiguration {
     /// # Errors
     /// See [`ConfigError`].
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        Self::parse(&read_text(path)?, &path.display().to_string())
+        Self::parse(&read_text(path)?, &path.display().to_string(), Missing::Refuse)
     }
 
-    fn parse(text: &str, path: &str) -> Result<Self, ConfigError> {
+    fn parse(text: &str, path: &str, missing: Missing) -> Result<Self, ConfigError> {
         let failed = |source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) };
         let table: toml::Table = toml::from_str(text).map_err(failed)?;
         if let Some(key) = unknown_key(&table, "") {
@@ -492,7 +505,7 @@ impl RunConfiguration {
         let _scope = file.dev.permissive_scope;
         let settings = settings(&file, permissive)?;
         let policy = Policy::try_from(file.policy).map_err(|fault| wrong(fault.key, fault.problem))?;
-        let Providers { registry, contracts } = providers(file.providers, &file.trust, &mut warnings)?;
+        let Providers { registry, contracts } = providers(file.providers, &file.trust, missing, &mut warnings)?;
         let validation = validation(&file.validation)?;
         warnings
             .extend(validation.is_none().then(|| "validation.strict is off: conditions may never come out".to_owned()));

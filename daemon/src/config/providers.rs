@@ -1,6 +1,7 @@
 //! `[[providers]]`, what they promise, and how strictly scenarios are held to it.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use runpack_core::model::ProviderId;
@@ -11,7 +12,7 @@ use runpack_providers::{
 };
 use serde::Deserialize;
 
-use super::{ConfigError, Trust, wrong};
+use super::{ConfigError, Missing, Trust, wrong};
 
 #[derive(Debug, Deserialize)]
 pub(super) struct ProviderTable {
@@ -146,6 +147,7 @@ pub(super) struct Providers {
 pub(super) fn providers(
     tables: Vec<ProviderTable>,
     trust: &Trust,
+    missing: Missing,
     warnings: &mut Vec<String>,
 ) -> Result<Providers, ConfigError> {
     let mut found = Providers { registry: Registry::default(), contracts: Contracts::default() };
@@ -157,7 +159,7 @@ pub(super) fn providers(
             return Err(wrong(key, format!("duplicate provider name: {name}")));
         }
         let (provider, contract) = match table.kind {
-            ProviderKind::Builtin => builtin(&name, table.config, &key, warnings)?,
+            ProviderKind::Builtin => builtin(&name, table.config, &key, missing, warnings)?,
             ProviderKind::Mcp => return Err(wrong(key, "this version asks no external MCP providers")),
         };
         let provider = believed(provider, table.trust.as_ref().unwrap_or(&trust.default_policy), trust, &key)?;
@@ -174,6 +176,7 @@ fn builtin(
     name: &str,
     config: Option<toml::Value>,
     key: &str,
+    missing: Missing,
     warnings: &mut Vec<String>,
 ) -> Result<Built, ConfigError> {
     let config = config.unwrap_or_else(|| toml::Value::Table(toml::Table::new()));
@@ -191,8 +194,9 @@ fn builtin(
             (Arc::new(config.build().map_err(refused)?), contract)
         }
         "json" => {
-            let config: JsonConfig = section(config, key)?;
+            let mut config: JsonConfig = section(config, key)?;
             let contract = config.contract();
+            config.root = there(&config.root, missing, &format!("{key}.config.root"))?;
             (Arc::new(config.build().map_err(refused)?), contract)
         }
         "http" => {
@@ -206,6 +210,26 @@ fn builtin(
             return Err(wrong(key, problem));
         }
     })
+}
+
+/// The directory, made if that is wanted; if it is only to be imagined, the
+/// nearest that is there.
+pub(super) fn there(directory: &Path, missing: Missing, key: &str) -> Result<PathBuf, ConfigError> {
+    if missing == Missing::Refuse || directory.exists() {
+        return Ok(directory.to_owned());
+    }
+    if missing == Missing::Make {
+        let failed = |error: std::io::Error| wrong(key, format!("cannot make `{}`: {error}", directory.display()));
+        std::fs::create_dir_all(directory).map_err(failed)?;
+        return Ok(directory.to_owned());
+    }
+    let here = Path::new(".");
+    let named = |path: &&Path| !path.as_os_str().is_empty();
+    let nearest = directory.ancestors().filter(named).find(|path| path.exists()).unwrap_or(here);
+    if nearest.is_dir() {
+        return Ok(nearest.to_owned());
+    }
+    Err(wrong(key, format!("cannot make `{}`: `{}` is no directory", directory.display(), nearest.display())))
 }
 
 /// The provider, believed only as far as the policy says.

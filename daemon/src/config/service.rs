@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::access::{
     AclTable, AuthMode, AuthTable, EvidenceTable, FeedbackSection, NamespaceTable, ProviderTable, ToolsTable, access,
 };
-use super::{ConfigError, RunConfiguration, read_text, wrong};
+use super::{ConfigError, Missing, RunConfiguration, read_text, wrong};
 use crate::access::Access;
 use crate::audit::{AuditOptions, Fsync, OnError, Rotation};
 use crate::docs::DocsConfig;
@@ -238,16 +238,16 @@ impl ServiceConfiguration {
     /// # Errors
     /// See [`ConfigError`]; also for what this version does not do, which is
     /// refused rather than left out.
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        Self::parse(&read_text(path)?, &path.display().to_string())
+    pub fn read(path: &Path, missing: Missing) -> Result<Self, ConfigError> {
+        Self::parse(&read_text(path)?, &path.display().to_string(), missing)
     }
 
     /// As [`Self::read`], for a text.
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub fn parse(text: &str, path: &str) -> Result<Self, ConfigError> {
-        let run = RunConfiguration::parse(text, path)?;
+    pub fn parse(text: &str, path: &str, missing: Missing) -> Result<Self, ConfigError> {
+        let run = RunConfiguration::parse(text, path, missing)?;
         let failed = |source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) };
         let file: File = toml::from_str(text).map_err(failed)?;
         let server = server(&file.server)?;
@@ -463,7 +463,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<ServiceConfiguration, String> {
-        ServiceConfiguration::parse(text, "test").map_err(|error| error.to_string())
+        ServiceConfiguration::parse(text, "test", Missing::Refuse).map_err(|error| error.to_string())
     }
 
     const HTTP: &str = "[server]\ntransport = \"http\"\nbind = \"127.0.0.1:0\"\n";
