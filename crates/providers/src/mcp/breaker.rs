@@ -24,7 +24,7 @@ struct State {
 
 /// Why nobody is asked.
 #[derive(Debug, PartialEq, thiserror::Error)]
-#[error("not asked, after {failures} failures in a row; {again}; the last was: {last}")]
+#[error("not asked: {again}; failures in a row: {failures}, of which the last: {last}")]
 pub(super) struct Open {
     failures: u32,
     again: Again,
@@ -115,7 +115,7 @@ mod tests {
         fail(&breaker, now);
         assert!(breaker.enter(now).is_ok());
         fail(&breaker, now);
-        let text = "not asked, after 3 failures in a row; it is tried again in 10 s; the last was: late";
+        let text = "not asked: it is tried again in 10 s; failures in a row: 3, of which the last: late";
         assert_eq!(refusal(&breaker, now), text);
         assert!(refusal(&breaker, now + Duration::from_millis(9_001)).contains("in 1 s;"));
     }
@@ -129,7 +129,7 @@ mod tests {
         let trial = breaker.enter(later).unwrap();
         assert!(refusal(&breaker, later).contains("it is being tried again"));
         trial.failed("dead".to_owned(), later);
-        assert!(refusal(&breaker, later).contains("after 2 failures in a row; it is tried again in 10 s"));
+        assert!(refusal(&breaker, later).contains("it is tried again in 10 s; failures in a row: 2,"));
         let last = later + Duration::from_secs(10);
         breaker.enter(last).unwrap().succeeded();
         assert!(breaker.enter(last).is_ok() && breaker.enter(last).is_ok());

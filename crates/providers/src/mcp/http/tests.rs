@@ -373,7 +373,7 @@ async fn a_server_that_fails_is_left_alone_and_tried_again() {
     }
     let text = said(&ask(&provider, Value::Null).await);
     assert!(
-        text.starts_with("not asked, after 2 failures in a row; it is tried again in 1 s; the last was: http"),
+        text.starts_with("not asked: it is tried again in 1 s; failures in a row: 2, of which the last: http"),
         "{text}"
     );
     assert_eq!(server.asked().len(), 2);
