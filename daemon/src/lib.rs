@@ -12,6 +12,7 @@ pub mod gatekeeper;
 pub mod http;
 pub mod limits;
 pub mod mcp;
+pub mod roots;
 pub mod rpc;
 pub mod scenarios;
 pub mod service;

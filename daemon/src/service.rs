@@ -17,6 +17,7 @@ use crate::audit::{AuditLog, AuditOptions, SecurityKind};
 use crate::config::{Discovery, RunConfiguration, RunStoreConfig, SchemaStoreConfig, ServiceConfiguration};
 use crate::docs::{DocsConfig, Library};
 use crate::gatekeeper::{Answer, Gatekeeper, Queues};
+use crate::roots::Roots;
 use crate::scenarios::Scenarios;
 use crate::talk::talk;
 use crate::tools::Context;
@@ -47,6 +48,8 @@ pub struct Service {
     pub security: SecurityContext,
     /// Where packs go, if not where the caller says.
     pub packs: Option<BucketStore>,
+    /// Where else they may go, and where they are verified.
+    pub roots: Roots,
     /// Bytes of one artifact of a pack, made or verified.
     pub artifact_bytes_max: u64,
     /// What programs may read about us.
@@ -108,6 +111,7 @@ impl Service {
             discovery,
             security,
             packs: storage,
+            roots: configuration.roots,
             artifact_bytes_max,
             docs,
             docs_config: configuration.docs,

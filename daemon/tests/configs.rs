@@ -133,6 +133,78 @@ fn what_could_not_start_is_not_valid() {
     assert!(code == Some(2) && text.contains("--preset quickstart-dev"), "{text}");
 }
 
+const CONTRACT: &str = r#"{"provider_id": "weather", "name": "Weather", "description": "Rain.", "transport": "mcp",
+    "config_schema": {"type": "object"}, "notes": [], "checks": [{"check_id": "rain", "description": "Whether it rains.",
+    "determinism": "external", "params_required": false, "params_schema": {"type": "object"},
+    "result_schema": {"type": "boolean"}, "allowed_comparators": ["equals"], "anchor_types": [],
+    "content_types": ["application/json"], "examples": []}]}"#;
+
+/// Answers every question in the reference's frames with `true`.
+const PROVIDER: &str = r#"
+import json, sys
+while True:
+    length = None
+    while (line := sys.stdin.buffer.readline().strip()):
+        if line.lower().startswith(b"content-length:"):
+            length = int(line.split(b":")[1])
+    if length is None:
+        break
+    request = json.loads(sys.stdin.buffer.read(length))
+    result = {"value": {"kind": "json", "value": True}, "lane": "verified", "error": None, "evidence_hash": None,
+              "evidence_ref": None, "evidence_anchor": None, "signature": None, "content_type": "application/json"}
+    answer = {"jsonrpc": "2.0", "id": request["id"], "result": {"content": [{"type": "json", "json": result}]}}
+    body = json.dumps(answer).encode()
+    sys.stdout.buffer.write(b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    sys.stdout.buffer.flush()
+"#;
+
+#[test]
+fn a_program_outside_can_be_a_provider() {
+    if Command::new("python3").arg("--version").output().is_err() {
+        assert!(!std::env::var("RUNPACK_REQUIRE").unwrap_or_default().contains("python"), "python3 is required");
+        println!("python3 is not here, so no program outside is asked");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("weather.json"), CONTRACT).unwrap();
+    std::fs::write(dir.path().join("weather.py"), PROVIDER).unwrap();
+    let table = "[[providers]]\nname = \"weather\"\ntype = \"mcp\"\ncommand = [\"python3\", \"weather.py\"]\n";
+    let whole = format!(
+        "{CONFIG}{table}capabilities_path = \"weather.json\"\nallow_raw = true\n[evidence]\nallow_raw_values = true\n"
+    );
+    std::fs::write(dir.path().join("decision-gate.toml"), whole).unwrap();
+    let served = Served::new(&mut runpackd(dir.path(), &["serve"]));
+    let mut connection = Connection::new(served.1.parse().unwrap());
+    let mut call = |tool: &str, arguments: Value| connection.try_call(&common::request(tool, arguments)).unwrap();
+    let listed = call("providers_list", serde_json::json!({}));
+    assert!(listed.to_string().contains(r#""provider_id":"weather","transport":"mcp""#), "{listed}");
+    let mut scenario = common::quickstart("a");
+    let query = serde_json::json!({"provider_id": "weather", "check_id": "rain"});
+    scenario["spec"]["conditions"][0]["query"] = query;
+    call("scenario_define", scenario);
+    call("scenario_start", common::start("a", "r", false));
+    let answer = call("scenario_next", common::next("a", "r", "t", common::BASE));
+    assert_eq!(answer["result"]["content"][0]["json"]["status"], "completed", "{answer}");
+    drop(served);
+    for (text, problem) in [
+        (table.to_owned(), "providers.weather.capabilities_path: an external provider needs"),
+        (table.replace("weather\"\ntype", "time\"\ntype"), "name reserved for builtin: time"),
+        (table.replace("command = [\"python3\", \"weather.py\"]\n", ""), "mcp provider requires command or url"),
+        (format!("{table}url = \"https://a\"\n"), "has a command and a url"),
+        (format!("{table}capabilities_path = \"none\"\n"), "contract_read_failed"),
+        (format!("{table}capabilities_path = \"weather.py\"\n"), "providers.weather: "),
+        (
+            format!("{table}capabilities_path = \"weather.json\"\ntimeouts = {{ request_timeout_ms = 499 }}\n"),
+            "providers.weather.timeouts.request_timeout_ms: must be between 500 and 30000",
+        ),
+    ] {
+        let config = CONFIG.replace("[[providers]]\nname = \"time\"\ntype = \"builtin\"\n\n", "");
+        std::fs::write(dir.path().join("decision-gate.toml"), format!("{config}{text}")).unwrap();
+        let (code, said) = said(&mut runpackd(dir.path(), &["config", "validate"]));
+        assert!(code == Some(2) && said.contains(problem), "{text}: {said}");
+    }
+}
+
 /// The published presets and examples of the reference, whose demo tokens are
 /// theirs, are understood.
 #[test]

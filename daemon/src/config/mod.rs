@@ -22,6 +22,7 @@ use runpack_providers::{Contracts, Registry};
 use runpack_storage::packs::object::{Key, OnExisting, PublishOptions, StoreOptions};
 use runpack_storage::packs::{BucketStore, Stores};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 pub use preset::Preset;
 pub use providers::Discovery;
@@ -189,6 +190,9 @@ const KNOWN: &[&str] = &[
     "providers.allow_raw",
     "providers.timeouts.connect_timeout_ms",
     "providers.timeouts.request_timeout_ms",
+    "providers.dialect",
+    "providers.pass_env",
+    "providers.default_lane",
     "providers.config…",
     "docs.enabled",
     "docs.enable_search",
@@ -200,6 +204,7 @@ const KNOWN: &[&str] = &[
     "docs.max_docs",
     "docs.max_sections",
     "runpack.max_artifact_bytes",
+    "runpack.roots",
     "runpack_storage.type",
     "runpack_storage.provider",
     "runpack_storage.bucket",
@@ -284,6 +289,9 @@ struct File {
 #[serde(deny_unknown_fields, default)]
 struct PackTable {
     max_artifact_bytes: Option<Bytes>,
+    /// For a service.
+    #[serde(rename = "roots")]
+    _roots: Option<IgnoredAny>,
 }
 
 /// A number of bytes, with a unit if written as text: `"64MiB"`.

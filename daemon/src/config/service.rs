@@ -17,6 +17,7 @@ use crate::audit::{AuditOptions, Fsync, OnError, Rotation};
 use crate::docs::DocsConfig;
 use crate::http::{Replies, TlsOptions};
 use crate::limits::RateLimit;
+use crate::roots::Roots;
 
 /// What a service needs of a config.
 pub struct ServiceConfiguration {
@@ -32,6 +33,8 @@ pub struct ServiceConfiguration {
     pub schemas: SchemaStoreConfig,
     /// Which documents are served.
     pub docs: DocsConfig,
+    /// Where on this machine callers may name packs.
+    pub roots: Roots,
     /// The audit log, if one is kept.
     pub audit: Option<AuditOptions>,
     /// Whether the audit log has the payloads of prechecks.
@@ -110,6 +113,13 @@ pub(super) struct File {
     pub(super) schema_registry: StoreTable,
     pub(super) providers: Vec<ProviderTable>,
     docs: DocsTable,
+    runpack: PackTable,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PackTable {
+    roots: Vec<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -260,7 +270,8 @@ impl ServiceConfiguration {
         }
         let log_precheck_payloads = file.server.audit.log_precheck_payloads;
         let audit = audit(&file.server.audit)?;
-        Ok(Self { run, server, access, runs, schemas, docs, audit, log_precheck_payloads })
+        let roots = roots(&file.runpack)?;
+        Ok(Self { run, server, access, runs, schemas, docs, roots, audit, log_precheck_payloads })
     }
 }
 
@@ -426,6 +437,19 @@ fn store_path(table: &StoreTable, section: &str) -> Result<Option<(PathBuf, Sqli
             Ok(Some((path.clone(), sqlite)))
         }
     }
+}
+
+/// Roots of packs.
+const ROOTS_MAX: usize = 64;
+
+fn roots(table: &PackTable) -> Result<Roots, ConfigError> {
+    if table.roots.len() > ROOTS_MAX {
+        return Err(wrong("runpack.roots", format!("must be at most {ROOTS_MAX} directories")));
+    }
+    if let Some(root) = table.roots.iter().find(|root| !root.is_absolute()) {
+        return Err(wrong("runpack.roots", format!("`{}` is not absolute", root.display())));
+    }
+    Ok(Roots::new(table.roots.clone()))
 }
 
 /// More documents, sections and bytes than these are a mistake.

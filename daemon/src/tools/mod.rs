@@ -42,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access::{Caller, Denied};
 use crate::audit::Metric;
 use crate::gatekeeper::GateError;
+use crate::roots::RootError;
 use crate::scenarios::DefineError;
 use crate::service::Service;
 use crate::talk::talk;
@@ -205,6 +206,12 @@ impl From<Refusal> for ToolError {
 impl From<Denied> for ToolError {
     fn from(denied: Denied) -> Self {
         Self::Denied(denied.0)
+    }
+}
+
+impl From<RootError> for ToolError {
+    fn from(error: RootError) -> Self {
+        Self::Runpack(error.to_string())
     }
 }
 

@@ -211,7 +211,9 @@ impl SqliteRuns {
         match private(OpenOptions::new().create_new(true).write(true)).open(path) {
             // SQLite syncs the entries of files that it makes itself; this one is ours.
             Ok(_) => sync_directory_of(path).map_err(io)?,
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => not_a_stray_byte(path).map_err(unusable)?,
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                not_a_stray_byte(path).map_err(unusable)?;
+            }
             Err(error) => return Err(io(error)),
         }
         let connection = writing(path, options)?;
