@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use runpack_core::canon::CanonError;
 use runpack_core::engine::{
-    self, DecideError, Entry, Head, IssueError, Plan, Policy, Scenario, Settings, StartError, SubmitOutcome,
+    self, DecideError, Entry, Evidence, Head, IssueError, Plan, Policy, Scenario, Settings, StartError, SubmitOutcome,
 };
 use runpack_core::model::{
-    CorrelationId, EvidenceContext, GateEvalRecord, NextRequest, RunConfig, RunId, RunState, ScenarioId,
-    ScenarioStatus, StatusRequest, SubmissionId, SubmitRequest, SubmitResult, Timestamp, ToolCallError, ToolMethod,
-    TriggerEvent, TriggerId, TriggerResult,
+    Comparator, ConditionSpec, CorrelationId, EvidenceContext, EvidenceError, EvidenceQuery, EvidenceResult,
+    GateEvalRecord, NextRequest, RunConfig, RunId, RunState, ScenarioId, ScenarioStatus, StatusRequest, SubmissionId,
+    SubmitRequest, SubmitResult, Timestamp, ToolCallError, ToolMethod, TriggerEvent, TriggerId, TriggerResult,
 };
 use runpack_providers::{Registry, gather};
 use runpack_storage::runs::{Decided, ReadError, RunKey, RunStore, StoredRun, Which, WriteError};
@@ -288,6 +288,36 @@ impl Gatekeeper {
         };
         self.append_call(expected, head, Vec::new(), &call, Ok(&status))?;
         Ok(status)
+    }
+
+    /// Asks a provider outside of any run, and records nothing. The digest is
+    /// worked out here and not believed.
+    ///
+    /// # Errors
+    /// [`GateError::Canon`].
+    pub async fn ask(&self, query: &EvidenceQuery, context: &EvidenceContext) -> Result<EvidenceResult, GateError> {
+        let condition = ConditionSpec {
+            condition_id: "query".into(),
+            query: query.clone(),
+            comparator: Comparator::Exists,
+            expected: None,
+            policy_tags: Vec::new(),
+            trust: None,
+        };
+        let mut evidence = gather(&self.registry, &[&condition], context, self.gather_deadline).await;
+        let absent = || Evidence::admit(EvidenceResult::failed(EvidenceError::provider("no evidence was gathered")));
+        let evidence = evidence.remove(&condition.condition_id).unwrap_or_else(absent);
+        Ok(engine::judge(&condition, &evidence, &self.settings)?.result)
+    }
+
+    /// Says where a run stands, and records nothing.
+    ///
+    /// # Errors
+    /// [`GateError::RunNotFound`], [`GateError::Read`].
+    pub fn standing(&self, key: &RunKey) -> Result<ScenarioStatus, GateError> {
+        let head = self.runs.head(key)?.ok_or_else(|| GateError::RunNotFound(key.run_id.clone()))?;
+        let last = self.runs.decided(key, Which::Newest)?.map(|decided| decided.decision);
+        Ok(engine::status(&head, last.as_ref(), self.runs.packet_ids(key)?))
     }
 
     /// A run as it stands, checked whole, for a pack.

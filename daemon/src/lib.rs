@@ -2,13 +2,21 @@
 //! `runpackd`.
 
 pub mod access;
+pub mod audit;
+pub mod client;
 pub mod commands;
 pub mod config;
 pub mod correlation;
+pub mod docs;
 pub mod gatekeeper;
 pub mod http;
+pub mod limits;
+pub mod mcp;
+pub mod roots;
 pub mod rpc;
 pub mod scenarios;
 pub mod service;
+pub mod stdio;
 pub mod talk;
 pub mod tools;
+pub mod watch;

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use runpack_core::model::RunStatus;
-use runpackd_lib::commands::{demo, run, serve, store};
+use runpackd_lib::client::ClientError;
+use runpackd_lib::commands::{call, config, demo, mcp, run, serve, store};
 use runpackd_lib::talk::{printable, talk};
 use tokio::runtime::Builder;
 
@@ -25,6 +26,10 @@ enum Command {
     Run(Box<run::RunArgs>),
     Demo(demo::DemoArgs),
     Serve(serve::ServeArgs),
+    Mcp(mcp::McpArgs),
+    Call(call::CallArgs),
+    Tools(call::ToolsArgs),
+    Config(config::ConfigCommand),
     Store(Box<store::StoreArgs>),
 }
 
@@ -32,8 +37,8 @@ fn main() -> ExitCode {
     runpack_storage::packs::object::on_waiting(|why| talk(&format!("still trying: {why}")));
     let cli = Cli::parse();
     let mut builder = match cli.command {
-        Command::Serve(_) => Builder::new_multi_thread(),
-        Command::Run(_) | Command::Demo(_) | Command::Store(_) => Builder::new_current_thread(),
+        Command::Serve(_) | Command::Mcp(_) => Builder::new_multi_thread(),
+        _ => Builder::new_current_thread(),
     };
     let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
@@ -50,6 +55,13 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }),
         Command::Serve(args) => runtime.block_on(serve::serve(&args)).map(|()| ExitCode::SUCCESS),
+        Command::Mcp(args) => runtime.block_on(mcp::mcp(&args)).map(|()| ExitCode::SUCCESS),
+        Command::Call(args) => return told(runtime.block_on(call::call(&args))),
+        Command::Tools(args) => return told(runtime.block_on(call::tools(&args))),
+        Command::Config(args) => config::config(&args).map(|text| {
+            say(&text);
+            ExitCode::SUCCESS
+        }),
         Command::Store(args) => store::store(&args).map(|(text, whole)| {
             say(&text);
             if whole { ExitCode::SUCCESS } else { ExitCode::from(1) }
@@ -58,6 +70,20 @@ fn main() -> ExitCode {
     // A call that did not finish in time is not waited for again.
     runtime.shutdown_background();
     outcome.unwrap_or_else(|error| could_not(&error))
+}
+
+fn told(outcome: Result<String, ClientError>) -> ExitCode {
+    match outcome {
+        Ok(text) => {
+            say(&text);
+            ExitCode::SUCCESS
+        }
+        Err(ClientError::Refused(why)) => {
+            talk(&format!("refused: {why}"));
+            ExitCode::from(1)
+        }
+        Err(ClientError::Unreachable(why)) => could_not(&why),
+    }
 }
 
 fn could_not(error: &str) -> ExitCode {

@@ -1,20 +1,19 @@
 //! The JSON-RPC face: bytes in, bytes out.
 //!
-//! A small dialect with methods `tools/list` and `tools/call`. It knows no
-//! transport: an HTTP status is a number in its table of errors.
+//! A small dialect with methods `tools/list`, `tools/call`, `resources/list` and
+//! `resources/read`. It knows no transport: an HTTP status is a number in its
+//! table of errors.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Instant;
 
-use futures_util::FutureExt as _;
 use runpack_core::read::{self, Profile, Refusal};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::access::Caller;
-use crate::service::Service;
-use crate::talk::talk;
-use crate::tools::{Answer, Tool, ToolError};
+use crate::docs::{DOCS, Doc};
+use crate::tools::{Answer, CallError, Context, Served, ToolError, Tools};
+use crate::watch::{Asked, Ended};
 
 /// What went wrong, as clients tell it apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,12 +81,14 @@ pub struct Fault {
     pub message: String,
     /// The HTTP status, usually the kind's.
     pub status: u16,
+    /// Milliseconds to wait before asking again, if that is known.
+    pub retry_after_ms: Option<u64>,
 }
 
 impl Fault {
     /// An error with its kind's status.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), status: kind.row().2 }
+        Self { kind, message: message.into(), status: kind.row().2, retry_after_ms: None }
     }
 
     /// The same error under another status.
@@ -103,7 +104,7 @@ impl Fault {
 
     fn reply_to(&self, id: Option<&Value>) -> Reply {
         let (code, name, _) = self.kind.row();
-        let response = json!({
+        let mut response = json!({
             "jsonrpc": "2.0",
             "id": id,
             "error": {
@@ -117,6 +118,9 @@ impl Fault {
                 },
             },
         });
+        if let Some(wait) = self.retry_after_ms {
+            response["error"]["data"]["retry_after_ms"] = wait.into();
+        }
         Reply { status: self.status, body: response.to_string().into_bytes() }
     }
 }
@@ -131,7 +135,9 @@ impl From<ToolError> for Fault {
             ToolError::ControlPlane(_) => Kind::ControlPlane,
             ToolError::Runpack(_) => Kind::Runpack,
             ToolError::Busy(_) => Kind::InflightLimit,
-            ToolError::Internal(_) => Kind::Internal,
+            // The request was fine, so this is a finding like any other.
+            ToolError::TooLarge(_) => return Self::new(Kind::RequestTooLarge, error.to_string()).with_status(200),
+            ToolError::Cancelled | ToolError::Internal(_) => Kind::Internal,
             ToolError::Serialization => Kind::Serialization,
         };
         Self::new(kind, error.to_string())
@@ -147,12 +153,28 @@ pub struct Reply {
     pub body: Vec<u8>,
 }
 
-/// The dialect over one service.
+impl From<CallError> for Fault {
+    fn from(error: CallError) -> Self {
+        let message = error.to_string();
+        match error {
+            CallError::Unknown => Self::new(Kind::MethodNotFound, message),
+            CallError::Tool(error) => error.into(),
+            CallError::Unforeseen => Self::new(Kind::Internal, message).with_status(500),
+        }
+    }
+}
+
+/// The dialect over the tools of one service.
 pub struct Rpc {
-    service: Arc<Service>,
-    tools: &'static [Tool],
+    tools: Arc<Tools>,
     /// The result of `tools/list`, which never changes.
     list: Value,
+}
+
+/// What is noted of a request.
+struct Noted {
+    asked: Asked,
+    tool: Option<&'static str>,
 }
 
 /// A request that was understood so far.
@@ -163,74 +185,107 @@ struct Request {
 }
 
 impl Rpc {
-    /// Speaks for `service`, with `tools`.
-    pub fn new(service: Arc<Service>, tools: &'static [Tool]) -> Self {
-        let listed = tools.iter().filter(|tool| service.access.visible.lists(tool.name)).map(listing).collect();
+    /// Speaks for `tools`.
+    pub fn new(tools: Arc<Tools>) -> Self {
+        let listed = tools.listed().map(listing).collect();
         let list = Value::Object(Map::from_iter([("tools".to_owned(), Value::Array(listed))]));
-        Self { service, tools, list }
-    }
-
-    /// What tools work on.
-    pub fn service(&self) -> &Service {
-        &self.service
+        Self { tools, list }
     }
 
     /// Answers one request. A tool that panics is answered too.
-    pub async fn answer(&self, caller: &Caller, body: &[u8]) -> Reply {
-        let request = match request(body) {
-            Ok(request) => request,
-            Err((id, fault)) => return fault.reply_to(id.as_ref()),
+    pub async fn answer(&self, mut context: Context, body: &[u8]) -> Reply {
+        let began = Instant::now();
+        let mut noted = Noted { asked: Asked::Invalid, tool: None };
+        let (id, outcome) = match request(body) {
+            Ok(Request { id, method, params }) => {
+                context.trace.correlation.request_id = Some(id.to_string());
+                let outcome = self.perform(&context, &id, &method, params, &mut noted).await;
+                (Some(id), outcome)
+            }
+            Err((id, fault)) => (id, Err(fault)),
         };
-        let Request { id, method, params } = request;
-        let outcome = match method.as_str() {
-            "tools/list" => result(&id, &self.list),
-            "tools/call" => match self.call(caller, params).await {
-                Ok(answer) => content(&id, &answer),
-                Err(fault) => Err(fault),
-            },
-            _ => Err(Fault::new(Kind::MethodNotFound, "method not found")),
+        let error = outcome.as_ref().err().map(|fault| (fault.kind.row().0, fault.kind.row().1));
+        let reply = outcome.unwrap_or_else(|fault| fault.reply_to(id.as_ref()));
+        let ended = Ended {
+            asked: noted.asked,
+            tool: noted.tool,
+            error,
+            request_bytes: body.len(),
+            response_bytes: reply.body.len(),
+            took: began.elapsed(),
         };
-        outcome.unwrap_or_else(|fault| fault.reply_to(Some(&id)))
+        self.tools.service().watch.request(&context.trace, Some(&context.caller), &ended);
+        reply
     }
 
-    async fn call(&self, caller: &Caller, params: Option<Value>) -> Result<Answer, Fault> {
-        let (name, arguments) = call_params(params)?;
-        let access = &self.service.access;
-        let tool = self.tools.iter().find(|tool| tool.name == name && access.visible.sees(tool.name));
-        let tool = tool.ok_or_else(|| Fault::new(Kind::MethodNotFound, "unknown tool"))?;
-        if let Err(denied) = access.may_call(caller, tool.name) {
-            return Err(told(tool, denied.into()));
+    async fn perform(
+        &self,
+        context: &Context,
+        id: &Value,
+        method: &str,
+        params: Option<Value>,
+        noted: &mut Noted,
+    ) -> Result<Reply, Fault> {
+        let watch = &self.tools.service().watch;
+        noted.asked = match method {
+            "tools/list" => Asked::ToolsList,
+            "tools/call" => Asked::ToolsCall,
+            "resources/list" => Asked::ResourcesList,
+            "resources/read" => Asked::ResourcesRead,
+            _ => Asked::Other,
+        };
+        match noted.asked {
+            Asked::ToolsCall => {
+                let (name, arguments) = call_params(params)?;
+                noted.tool = self.tools.get(&name).map(|served| served.tool.name);
+                content(id, &self.tools.call(context, &name, arguments).await?)
+            }
+            Asked::ToolsList => {
+                watch.authorized(context, "tools/list", None);
+                result(id, &self.list)
+            }
+            Asked::ResourcesList => {
+                watch.authorized(context, "tools/list", None);
+                result(id, &resource_list(self.resources()?))
+            }
+            Asked::ResourcesRead => {
+                watch.authorized(context, "tools/list", None);
+                result(id, &resource(self.resources()?, params.as_ref())?)
+            }
+            Asked::Invalid | Asked::Other => Err(Fault::new(Kind::MethodNotFound, "method not found")),
         }
-        // A panic leaves no lock of ours in a state that matters: stores write
-        // under theirs only after everything that can fail.
-        let run = AssertUnwindSafe(async { (tool.run)(&self.service, caller, arguments).await });
-        match run.catch_unwind().await {
-            Ok(outcome) => outcome.map_err(|error| told(tool, error)),
-            Err(_) => Err(unforeseen()),
-        }
+    }
+
+    /// The documents, if they are read whole.
+    fn resources(&self) -> Result<&[Doc], Fault> {
+        let service = self.tools.service();
+        let served = service.docs_config.enabled && service.docs_config.resources;
+        let docs = served.then(|| service.docs.docs());
+        docs.ok_or_else(|| Fault::new(Kind::MethodNotFound, "method not found"))
     }
 }
 
-/// The answer when a call panicked.
-pub fn unforeseen() -> Fault {
-    let message = "the call came to an unforeseen end\nhint: ask for the run's status before you repeat it";
-    Fault::new(Kind::Internal, message).with_status(500)
+fn resource_list(docs: &[Doc]) -> Value {
+    let listed = docs
+        .iter()
+        .map(|doc| json!({"uri": doc.uri, "name": doc.title, "description": doc.title, "mimeType": "text/markdown"}));
+    json!({"resources": listed.collect::<Vec<_>>()})
 }
 
-/// Errors an operator has to see are told here, since callers see less.
-fn told(tool: &Tool, error: ToolError) -> Fault {
-    match &error {
-        ToolError::Denied(reason) => talk(&format!("denied: {}: {reason}", tool.name)),
-        ToolError::Internal(message) => talk(&format!("error: {}: {message}", tool.name)),
-        _ => {}
+/// The document whose uri the params name, beside or below `arguments`.
+fn resource(docs: &[Doc], params: Option<&Value>) -> Result<Value, Fault> {
+    let invalid = |message: String| Fault::new(Kind::InvalidParams, message);
+    let named = params.and_then(|params| params["uri"].as_str().or_else(|| params["arguments"]["uri"].as_str()));
+    let uri = named.ok_or_else(|| invalid("invalid resource params: uri is missing".to_owned()))?;
+    if !uri.starts_with(DOCS) {
+        return Err(invalid(format!("resource uri must start with {DOCS}")));
     }
-    error.into()
+    let doc = docs.iter().find(|doc| doc.uri == uri).ok_or_else(|| invalid(format!("unknown resource uri: {uri}")))?;
+    Ok(json!({"contents": [{"uri": doc.uri, "mimeType": "text/markdown", "text": doc.text}]}))
 }
 
-fn listing(tool: &Tool) -> Value {
-    // The table's schemas are compiled in, and a test reads each.
-    let schema = serde_json::from_str(tool.input_schema).unwrap_or(Value::Null);
-    json!({"name": tool.name, "description": tool.description, "input_schema": schema})
+fn listing(served: &Served) -> Value {
+    json!({"name": served.tool.name, "description": served.tool.description, "input_schema": served.input})
 }
 
 /// Reads the envelope. Without all its members there is no id to answer to.

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use runpack_core::canon::Digest;
 use runpack_core::engine::{Scenario, ScenarioFault};
-use runpack_core::model::{NamespaceId, ScenarioId, ScenarioSpec};
-use runpack_storage::runs::{Defined, ReadError, ScenarioStore, WriteError};
+use runpack_core::model::{NamespaceId, ScenarioId, ScenarioSpec, TenantId};
+use runpack_storage::runs::{Defined, ReadError, ScenarioStore, StoredScenario, WriteError};
 
 /// Scenarios by namespace and id, kept by a store.
 pub struct Scenarios {
@@ -54,6 +54,25 @@ impl Scenarios {
         }
         defined.insert(key);
         Ok(scenario.digest())
+    }
+
+    /// Scenarios of a namespace that belong to a tenant or to nobody, in the
+    /// order of their ids.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn list(&self, namespace: NamespaceId, tenant: TenantId) -> Result<Vec<StoredScenario>, ReadError> {
+        let mut seen = Vec::new();
+        for stored in self.store.scenarios()? {
+            if stored.retired || stored.namespace_id != namespace {
+                continue;
+            }
+            let scenario = self.get(namespace, &stored.scenario_id)?;
+            if scenario.is_some_and(|scenario| scenario.spec().default_tenant_id.is_none_or(|owner| owner == tenant)) {
+                seen.push(stored);
+            }
+        }
+        Ok(seen)
     }
 
     /// The scenario of that id in that namespace.

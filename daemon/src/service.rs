@@ -1,18 +1,27 @@
 //! What tools work on: runs, scenarios, providers, access, and where packs go.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use runpack_core::model::{NamespaceId, ScenarioSpec, TenantId};
 use runpack_core::pack::SecurityContext;
+use runpack_providers::Contracts;
+use runpack_providers::strict::{self, StrictOptions};
 use runpack_storage::packs::BucketStore;
-use runpack_storage::runs::sqlite::SqliteRuns;
-use runpack_storage::runs::{MemoryRuns, RunStore, ScenarioStore};
+use runpack_storage::runs::sqlite::{SqliteOptions, SqliteRuns};
+use runpack_storage::runs::{MemoryRuns, RunStore, ScenarioStore, ShapeStore};
 
-use crate::access::Access;
-use crate::config::{RunConfiguration, RunStoreConfig, ServiceConfiguration};
-use crate::gatekeeper::{Gatekeeper, Queues};
+use crate::access::{Access, Action, Denied};
+use crate::audit::{AuditLog, AuditOptions, SecurityKind};
+use crate::config::{Discovery, RunConfiguration, RunStoreConfig, SchemaStoreConfig, ServiceConfiguration};
+use crate::docs::{DocsConfig, Library};
+use crate::gatekeeper::{Answer, Gatekeeper, Queues};
+use crate::roots::Roots;
 use crate::scenarios::Scenarios;
 use crate::talk::talk;
+use crate::tools::Context;
+use crate::watch::{Watch, now_ms};
 
 /// How long one trigger waits for its evidence.
 const GATHER_DEADLINE: Duration = Duration::from_secs(30);
@@ -23,14 +32,41 @@ pub struct Service {
     pub gatekeeper: Gatekeeper,
     /// What runs are started from.
     pub scenarios: Scenarios,
+    /// What data looks like.
+    pub shapes: Arc<dyn ShapeStore>,
+    /// How much of that is kept.
+    pub shape_limits: ShapeLimits,
     /// Who may do what.
     pub access: Access,
+    /// What providers promise.
+    pub contracts: Contracts,
+    /// How strictly conditions are held against that; not at all without it.
+    pub validation: Option<StrictOptions>,
+    /// Whose promises are shown.
+    pub discovery: Discovery,
     /// The posture that packs state.
     pub security: SecurityContext,
     /// Where packs go, if not where the caller says.
     pub packs: Option<BucketStore>,
+    /// Where else they may go, and where they are verified.
+    pub roots: Roots,
     /// Bytes of one artifact of a pack, made or verified.
     pub artifact_bytes_max: u64,
+    /// What programs may read about us.
+    pub docs: Library,
+    /// How much of it.
+    pub docs_config: DocsConfig,
+    /// Notes what happens.
+    pub watch: Watch,
+}
+
+/// How much is kept of data shapes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShapeLimits {
+    /// Bytes of one schema in canonical form.
+    pub schema_bytes_max: u64,
+    /// Records of a tenant in a namespace; any number without it.
+    pub entries_max: Option<u64>,
 }
 
 impl Service {
@@ -39,57 +75,207 @@ impl Service {
     /// # Errors
     /// A sentence that says what could not be opened.
     pub fn open(configuration: ServiceConfiguration) -> Result<Self, String> {
-        let Stores { runs, scenarios } = open_runs(&configuration.runs)?;
-        let RunConfiguration { settings, policy, registry, security, storage, artifact_bytes_max, warnings: _ } =
-            configuration.run;
+        let Stores { runs, scenarios, shapes } = open_stores(&configuration.runs, &configuration.schemas)?;
+        let RunConfiguration {
+            settings,
+            policy,
+            registry,
+            contracts,
+            validation,
+            discovery,
+            security,
+            storage,
+            artifact_bytes_max,
+            warnings: _,
+        } = configuration.run;
         let queues = Queues::default();
+        let mut watch = watch(configuration.audit.as_ref())?;
+        watch.precheck_payloads = configuration.log_precheck_payloads;
+        if security.dev_permissive {
+            let message = "dev-permissive mode enabled: asserted evidence counts".to_owned();
+            watch.security(SecurityKind::DevPermissiveEnabled, message, true, &security.namespace_authority);
+        }
+        let (docs, left_out) = Library::open(&configuration.docs)?;
+        left_out.iter().for_each(|what| talk(&format!("warning: {what}")));
         Ok(Self {
             gatekeeper: Gatekeeper { runs, registry, settings, policy, gather_deadline: GATHER_DEADLINE, queues },
             scenarios: Scenarios::new(scenarios),
+            shapes,
+            shape_limits: ShapeLimits {
+                schema_bytes_max: configuration.schemas.schema_bytes_max,
+                entries_max: configuration.schemas.entries_max,
+            },
             access: configuration.access,
+            contracts,
+            validation,
+            discovery,
             security,
             packs: storage,
+            roots: configuration.roots,
             artifact_bytes_max,
+            docs,
+            docs_config: configuration.docs,
+            watch,
         })
+    }
+
+    /// Whether [`Self::open`] would open what the config names. Makes nothing.
+    ///
+    /// # Errors
+    /// A sentence that says what could not be opened.
+    pub fn could_open(configuration: &ServiceConfiguration) -> Result<(), String> {
+        let runs = match &configuration.runs {
+            RunStoreConfig::Memory => None,
+            RunStoreConfig::Sqlite { path, .. } => Some(("run_state_store", path)),
+        };
+        let shapes = configuration.schemas.sqlite.as_ref().map(|(path, _)| ("schema_registry", path));
+        for (section, path) in runs.into_iter().chain(shapes) {
+            if path.exists() {
+                SqliteRuns::open_reading(path).map_err(|error| format!("{section}: {error}"))?;
+            } else {
+                could_hold(path, section)?;
+            }
+        }
+        if let Some(path) = configuration.audit.as_ref().and_then(|audit| audit.path.as_ref()) {
+            match std::fs::metadata(path) {
+                Ok(there) if !there.is_file() => {
+                    return Err(format!("server.audit.path: `{}` is no file", path.display()));
+                }
+                Ok(_) => {}
+                Err(_) => could_hold(path, "server.audit")?,
+            }
+        }
+        Library::open(&configuration.docs).map(|_| ())
+    }
+
+    /// Holds conditions against what providers promise, and against what the
+    /// answers of such a type can be asked.
+    ///
+    /// # Errors
+    /// A sentence about the first condition that nobody could answer.
+    pub fn admit(&self, spec: &ScenarioSpec) -> Result<(), String> {
+        for condition in &spec.conditions {
+            self.contracts.admit_condition(condition).map_err(|error| error.to_string())?;
+            let check = self
+                .contracts
+                .get(&condition.query.provider_id)
+                .and_then(|contract| contract.check(&condition.query.check_id));
+            if let (Some(options), Some(check)) = (&self.validation, check) {
+                let schema = &check.spec().result_schema;
+                strict::admit(schema, condition.comparator, condition.expected.as_ref(), options)
+                    .map_err(|error| format!("condition `{}`: {error}", condition.condition_id))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a decision, also one that was made before.
+    pub fn decided(&self, answer: &Answer) {
+        let gates = answer.gate_evals.iter().map(|record| record.evaluation.status);
+        self.watch.metrics.decided(&answer.result.decision.outcome, gates);
+    }
+
+    /// Whether a caller may act for a tenant in a namespace.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn enter(&self, context: &Context, tenant: Option<TenantId>, namespace: NamespaceId) -> Result<(), Denied> {
+        let may = self.access.may_enter(&context.caller, tenant, namespace);
+        self.watch.entered(context, tenant, namespace, may.as_ref().err().map(|denied| denied.0.as_str()));
+        may
+    }
+
+    /// Whether a caller may do that with data shapes there.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn may(
+        &self,
+        context: &Context,
+        action: Action,
+        tenant: TenantId,
+        namespace: NamespaceId,
+    ) -> Result<(), Denied> {
+        self.enter(context, Some(tenant), namespace)?;
+        let decided = self.access.registry.decide(&context.caller, action, tenant, namespace);
+        self.watch.registry(context, action, tenant, namespace, decided);
+        match decided {
+            (true, _) => Ok(()),
+            (false, rule) => {
+                let subject = &context.caller.subject;
+                Err(Denied(format!("{subject} may not {action:?} data shapes of tenant {tenant}: {rule}")))
+            }
+        }
     }
 
     /// Whether calls can be answered. May wait for a disk.
     pub fn ready(&self) -> bool {
-        self.gatekeeper.runs.ready().is_ok()
+        self.gatekeeper.runs.ready().is_ok() && self.watch.ready().is_ok()
     }
 }
 
-/// Where runs and their scenarios are kept: one place, two views of it.
+/// Whether a file could be made there, directories included.
+fn could_hold(path: &Path, section: &str) -> Result<(), String> {
+    let parents = path.ancestors().skip(1);
+    let nearest = parents.filter(|path| !path.as_os_str().is_empty()).find(|path| path.exists());
+    match nearest {
+        Some(nearest) if !nearest.is_dir() => Err(format!("{section}.path: `{}` is no directory", nearest.display())),
+        _ => Ok(()),
+    }
+}
+
+fn watch(audit: Option<&AuditOptions>) -> Result<Watch, String> {
+    let audit = audit.map(|options| AuditLog::open(options, now_ms()).map_err(|error| error.to_string()));
+    Ok(Watch { audit: audit.transpose()?, ..Watch::unlogged() })
+}
+
+/// What is kept, and where: often one place, seen in three ways.
 pub struct Stores {
     /// The runs.
     pub runs: Arc<dyn RunStore>,
     /// The scenarios.
     pub scenarios: Arc<dyn ScenarioStore>,
+    /// The data shapes.
+    pub shapes: Arc<dyn ShapeStore>,
 }
 
-/// Opens the store of runs.
+/// Opens what the config names. A file that both sections name is one store.
 ///
 /// # Errors
-/// A sentence that says why it cannot be had.
-pub fn open_runs(config: &RunStoreConfig) -> Result<Stores, String> {
-    match config {
-        RunStoreConfig::Memory => Ok(both(MemoryRuns::default())),
-        RunStoreConfig::Sqlite { path, sqlite } => {
-            if let Some(warning) = sqlite.warning() {
-                talk(&format!("warning: run_state_store: {warning}"));
-            }
-            // A first start must not fail for want of a directory.
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            parent.map_or(Ok(()), std::fs::create_dir_all).map_err(|error| {
-                let shown = path.display();
-                format!("run_state_store: cannot make the directory of `{shown}`: {error}\nhint: choose another run_state_store.path")
-            })?;
-            SqliteRuns::open(path, sqlite).map(both).map_err(|error| format!("run_state_store: {error}"))
+/// A sentence that says what cannot be had.
+pub fn open_stores(runs: &RunStoreConfig, schemas: &SchemaStoreConfig) -> Result<Stores, String> {
+    let own = |schemas: &SchemaStoreConfig| -> Result<Option<Arc<dyn ShapeStore>>, String> {
+        let elsewhere = schemas
+            .sqlite
+            .as_ref()
+            .filter(|(path, _)| !matches!(runs, RunStoreConfig::Sqlite { path: same, .. } if same == path));
+        elsewhere.map(|(path, options)| Ok(sqlite("schema_registry", path, options)? as _)).transpose()
+    };
+    Ok(match runs {
+        RunStoreConfig::Sqlite { path, sqlite: options } => {
+            let store = sqlite("run_state_store", path, options)?;
+            let beside = || {
+                if schemas.sqlite.is_some() { Arc::clone(&store) as _ } else { Arc::new(MemoryRuns::default()) as _ }
+            };
+            Stores { shapes: own(schemas)?.unwrap_or_else(beside), runs: Arc::clone(&store) as _, scenarios: store }
         }
-    }
+        RunStoreConfig::Memory => {
+            let store = Arc::new(MemoryRuns::default());
+            let beside = || Arc::clone(&store) as _;
+            Stores { shapes: own(schemas)?.unwrap_or_else(beside), runs: Arc::clone(&store) as _, scenarios: store }
+        }
+    })
 }
 
-fn both<S: RunStore + ScenarioStore + 'static>(store: S) -> Stores {
-    let store = Arc::new(store);
-    Stores { runs: Arc::clone(&store) as Arc<dyn RunStore>, scenarios: store }
+fn sqlite(section: &str, path: &Path, options: &SqliteOptions) -> Result<Arc<SqliteRuns>, String> {
+    if let Some(warning) = options.warning() {
+        talk(&format!("warning: {section}: {warning}"));
+    }
+    // A first start must not fail for want of a directory.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.map_or(Ok(()), std::fs::create_dir_all).map_err(|error| {
+        let shown = path.display();
+        format!("{section}: cannot make the directory of `{shown}`: {error}\nhint: choose another {section}.path")
+    })?;
+    SqliteRuns::open(path, options).map(Arc::new).map_err(|error| format!("{section}: {error}"))
 }

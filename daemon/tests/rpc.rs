@@ -9,7 +9,8 @@ mod inputs;
 use std::fs;
 
 use common::{
-    BASE, CONFIG, Client, Direct, export, flow, held, next, quickstart, request, start, status, submit, trigger, verify,
+    BASE, CONFIG, Client, Direct, export, flow, held, next, quickstart, request, start, status, submit, tools, trigger,
+    verify,
 };
 use runpackd_lib::tools::TOOLS;
 use serde_json::{Value, json};
@@ -428,6 +429,29 @@ fn packs_go_to_the_storage_of_the_config_if_there_is_one() {
     assert!(!ignored.exists());
 }
 
+/// For whom a provider is asked.
+fn about() -> Value {
+    json!({
+        "tenant_id": 1, "namespace_id": 1, "run_id": "r", "scenario_id": "a", "stage_id": "main", "trigger_id": "t",
+        "trigger_time": {"kind": "unix_millis", "value": BASE},
+    })
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "written where it is passed, as a literal")]
+fn shape(id: &str, version: &str, schema: Value) -> Value {
+    json!({
+        "tenant_id": 1, "namespace_id": 1, "schema_id": id, "version": version, "schema": schema, "description": null,
+        "created_at": {"kind": "unix_millis", "value": BASE},
+    })
+}
+
+fn precheck(id: &str, payload: &Value) -> Value {
+    json!({
+        "tenant_id": 1, "namespace_id": 1, "scenario_id": "a", "data_shape": {"schema_id": id, "version": "1"},
+        "payload": payload,
+    })
+}
+
 /// Each tool's schema admits what the tool takes, and nothing else of the same
 /// members.
 #[test]
@@ -440,25 +464,36 @@ fn the_schemas_admit_the_requests_that_tools_take() {
         ("scenario_next", vec![next("a", "r", "t", BASE)]),
         ("scenario_submit", vec![submit("a", "r", "s", json!({"any": [1, null]}))]),
         ("scenario_trigger", vec![trigger("a", "r", "t", BASE, "tick")]),
+        ("evidence_query", vec![json!({"query": {"provider_id": "time", "check_id": "now"}, "context": about()})]),
         ("runpack_export", vec![export("a", "r", run)]),
         ("runpack_verify", vec![verify(run)]),
+        ("providers_list", vec![json!({})]),
+        ("provider_contract_get", vec![json!({"provider_id": "time"})]),
+        ("provider_check_schema_get", vec![json!({"provider_id": "time", "check_id": "now"})]),
+        ("schemas_register", vec![json!({"record": shape("s", "1", json!({"type": "object"}))})]),
+        ("schemas_list", vec![json!({"tenant_id": 1, "namespace_id": 1, "cursor": "x", "limit": 1000})]),
+        ("schemas_get", vec![json!({"tenant_id": 1, "namespace_id": 1, "schema_id": "s", "version": "1"})]),
+        ("scenarios_list", vec![json!({"tenant_id": 1, "namespace_id": 1, "cursor": null, "limit": 1})]),
+        ("precheck", vec![precheck("s", &json!({"a": true}))]),
+        ("decision_gate_docs_search", vec![json!({"query": "", "max_sections": 10})]),
     ];
+    let tools = tools(CONFIG, TOOLS);
     assert_eq!(
         examples.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
         TOOLS.iter().map(|tool| tool.name).collect::<Vec<_>>()
     );
-    for ((name, examples), tool) in examples.into_iter().zip(TOOLS) {
-        let schema: Value = serde_json::from_str(tool.input_schema).unwrap();
-        let validator = jsonschema::draft202012::new(&schema).unwrap();
+    for (name, examples) in examples {
+        let validator = jsonschema::draft202012::new(&tools.get(name).unwrap().input).unwrap();
         for example in examples {
             validator.validate(&example).unwrap_or_else(|fault| panic!("{name}: {fault}: {example}"));
-            for member in example.as_object().unwrap().keys() {
+            // What a payload is, the data shape says.
+            for member in example.as_object().unwrap().keys().filter(|member| *member != "payload") {
                 let mut broken = example.clone();
                 broken[member] = json!([true]);
                 assert!(!validator.is_valid(&broken), "{name}: {member} may be anything");
             }
         }
-        assert!(!validator.is_valid(&json!({})), "{name}");
+        assert_eq!(validator.is_valid(&json!({})), name == "providers_list", "{name}");
     }
 }
 
@@ -468,18 +503,22 @@ fn the_schemas_admit_the_requests_that_tools_take() {
 fn the_schemas_ask_for_what_they_always_asked_for() {
     let Some(tooling) = inputs::shared("reference/tooling.json") else { return };
     let tooling: Vec<Value> = serde_json::from_slice(&fs::read(tooling).unwrap()).unwrap();
+    let tools = tools(CONFIG, TOOLS);
     let theirs = tooling.iter().filter(|theirs| TOOLS.iter().any(|tool| theirs["name"] == tool.name));
-    for (theirs, tool) in theirs.zip(TOOLS) {
-        assert_eq!(theirs["name"], tool.name, "the order");
-        let ours: Value = serde_json::from_str(tool.input_schema).unwrap();
+    for (theirs, ours) in theirs.zip(tools.listed()) {
+        let name = ours.tool.name;
+        assert_eq!(theirs["name"], name, "the order");
         for example in theirs["examples"].as_array().unwrap() {
-            let validator = jsonschema::draft202012::new(&ours).unwrap();
-            validator.validate(&example["input"]).unwrap_or_else(|fault| panic!("{}: {fault}", tool.name));
+            for (side, schema) in [("input", &ours.input), ("output", &ours.output)] {
+                let validator = jsonschema::draft202012::new(schema).unwrap();
+                validator.validate(&example[side]).unwrap_or_else(|fault| panic!("{name}: {side}: {fault}"));
+            }
         }
         // Scenarios are a schema of their own there, and part of ours.
-        if tool.name != "scenario_define" {
-            agree(tool.name, &ours, &ours, &theirs["input_schema"]);
+        if name != "scenario_define" {
+            agree(name, &ours.input, &ours.input, &theirs["input_schema"]);
         }
+        agree(name, &ours.output, &ours.output, &theirs["output_schema"]);
     }
 }
 
@@ -489,17 +528,26 @@ fn agree(at: &str, root: &Value, ours: &Value, theirs: &Value) {
         Some(reference) => root.pointer(reference.trim_start_matches('#')).unwrap(),
         None => ours,
     };
+    let ours = ours.get("anyOf").map_or(ours, |either| &either[0]);
     let Some(properties) = theirs["properties"].as_object() else { return };
     let required = |schema: &Value| {
         let mut names: Vec<_> =
             schema["required"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect();
         // Published there as optional, and yet required by the code.
-        names.retain(|name| !(at == "scenario_start/run_config" && name == "namespace_id"));
+        let published = ["scenario_start/run_config", "evidence_query/context"];
+        names.retain(|name| !(published.contains(&at) && name == "namespace_id"));
+        // A data shape may be registered without one, and is shown with null.
+        names.retain(|name| !(at.starts_with("schemas_") && name == "description"));
         names.sort();
         names
     };
     assert_eq!(required(ours), required(theirs), "{at}");
-    let members = |schema: &Value| schema["properties"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    // Published there and never answered, and the other way round.
+    let odd = [("scenario_status", "namespace_id"), ("runpack_export/manifest", "anchor_policy")];
+    let members = |schema: &Value| {
+        let members = schema["properties"].as_object().unwrap().keys().cloned();
+        members.filter(|name| !odd.contains(&(at, name))).collect::<Vec<_>>()
+    };
     assert_eq!(members(ours), members(theirs), "{at}");
     for (name, theirs) in properties {
         let mine = &ours["properties"][name];
@@ -508,4 +556,224 @@ fn agree(at: &str, root: &Value, ours: &Value, theirs: &Value) {
         }
         agree(&format!("{at}/{name}"), root, mine, theirs);
     }
+}
+
+/// A service whose local callers may register data shapes.
+const REGISTRY: &str = "[schema_registry.acl]\nallow_local_only = true\n";
+
+#[test]
+fn evidence_is_asked_for_as_a_condition_would_and_shown_as_far_as_it_may_be() {
+    let direct = Direct::new();
+    let ask = |query: Value| direct.answer("evidence_query", json!({"query": query, "context": about()}));
+    let result = ask(json!({"provider_id": "time", "check_id": "now"}))["result"].clone();
+    // Nobody agreed to show values of this provider.
+    assert_eq!(result["value"], Value::Null);
+    assert_eq!(
+        result["evidence_hash"]["value"],
+        runpack_core::canon::Digest::of(BASE.to_string().as_bytes()).to_string()
+    );
+    assert_eq!(result["evidence_anchor"]["anchor_value"], BASE.to_string());
+    // A provider that fails is an answer.
+    let result = ask(json!({"provider_id": "env", "check_id": "get", "params": {"key": "PATH"}}));
+    assert!(result["result"]["error"]["message"].as_str().unwrap().contains("env key blocked by policy"));
+    for (query, code) in [
+        (json!({"provider_id": "none", "check_id": "now"}), "provider_missing"),
+        (json!({"provider_id": "time", "check_id": "none"}), "check_missing"),
+        (json!({"provider_id": "env", "check_id": "get"}), "params_missing"),
+        (json!({"provider_id": "env", "check_id": "get", "params": {"key": 1}}), "params_invalid"),
+    ] {
+        let (status, number, kind, _, message) =
+            error(direct.ask("evidence_query", json!({"query": query, "context": about()})));
+        assert_eq!((status, number, kind.as_str()), (400, -32602, "invalid_params"));
+        assert!(message.starts_with(&format!("{code}: ")), "{message}");
+    }
+    let shown =
+        Direct::with(&format!("{CONFIG}[evidence]\nallow_raw_values = true\nrequire_provider_opt_in = false\n"));
+    let query = json!({"query": {"provider_id": "time", "check_id": "now"}, "context": about()});
+    let value = shown.answer("evidence_query", query)["result"]["value"].clone();
+    assert_eq!(value, json!({"kind": "json", "value": BASE}));
+}
+
+#[test]
+fn a_scenario_that_nobody_could_answer_is_refused_with_the_reason() {
+    let direct = Direct::new();
+    let with = |edit: &dyn Fn(&mut Value)| {
+        let mut arguments = quickstart("a");
+        edit(&mut arguments["spec"]["conditions"][0]);
+        error(direct.ask("scenario_define", arguments)).4
+    };
+    let query = |provider: &str, check: &str| json!({"provider_id": provider, "check_id": check});
+    assert!(with(&|condition| condition["query"] = query("none", "x")).starts_with("provider_missing: "));
+    assert!(with(&|condition| condition["query"] = query("time", "x")).starts_with("check_missing: "));
+    assert!(
+        with(&|condition| condition["comparator"] = json!("greater_than"))
+            .contains("comparator greater_than not allowed")
+    );
+    assert!(with(&|condition| condition["comparator"] = json!("in_set")).contains("expected array required"));
+    direct.answer("scenario_define", quickstart("a"));
+}
+
+#[test]
+fn providers_are_listed_with_contracts_and_hidden_where_the_operator_says() {
+    let direct = Direct::new();
+    let list = direct.answer("providers_list", json!({}));
+    assert_eq!(
+        list["providers"],
+        json!([
+            {"provider_id": "env", "transport": "builtin", "checks": ["get"]},
+            {"provider_id": "time", "transport": "builtin", "checks": ["after", "before", "now"]},
+        ])
+    );
+    let contract = direct.answer("provider_contract_get", json!({"provider_id": "time"}));
+    let digest = runpack_core::canon::Digest::of_canonical(&contract["contract"]).unwrap();
+    assert_eq!(contract["contract_hash"]["value"], digest.to_string());
+    let check = direct.answer("provider_check_schema_get", json!({"provider_id": "time", "check_id": "after"}));
+    assert_eq!(check["result_schema"]["type"], "boolean");
+    assert_eq!(check["contract_hash"], contract["contract_hash"]);
+    let hidden = Direct::with(&format!("{CONFIG}[provider_discovery]\ndenylist = [\"time\"]\n"));
+    assert_eq!(hidden.answer("providers_list", json!({}))["providers"].as_array().unwrap().len(), 1);
+    let (status, _, _, _, message) = error(hidden.ask("provider_contract_get", json!({"provider_id": "time"})));
+    assert_eq!((status, message.as_str()), (403, "unauthorized"));
+    let short = Direct::with(&format!("{CONFIG}[provider_discovery]\nmax_response_bytes = 100\n"));
+    let (status, code, _, _, message) = error(short.ask("provider_contract_get", json!({"provider_id": "time"})));
+    assert_eq!((status, code), (200, -32070));
+    assert!(message.starts_with("provider discovery response exceeds size limit"), "{message}");
+}
+
+#[test]
+fn data_shapes_are_registered_once_and_listed_page_by_page() {
+    let direct = Direct::with(&format!("{CONFIG}{REGISTRY}"));
+    let register = |id: &str, version: &str, schema: Value| {
+        direct.ask("schemas_register", json!({"record": shape(id, version, schema)}))
+    };
+    for (id, version) in [("b", "1"), ("a", "2"), ("a", "10")] {
+        assert_eq!(register(id, version, json!({"type": "object"})).0, 200);
+    }
+    let (_, code, _, _, message) = error(register("a", "2", json!(true)));
+    assert_eq!((code, message.as_str()), (-32009, "schema already registered"));
+    assert!(error(register("c", "1", json!({"type": "no"}))).4.starts_with("invalid schema"));
+    let mut cursor = Value::Null;
+    let mut seen = Vec::new();
+    loop {
+        let page =
+            direct.answer("schemas_list", json!({"tenant_id": 1, "namespace_id": 1, "limit": 2, "cursor": cursor}));
+        let items = page["items"].as_array().unwrap().clone();
+        seen.extend(items.iter().map(|item| (item["schema_id"].clone(), item["version"].clone())));
+        cursor = page["next_token"].clone();
+        if cursor.is_null() {
+            break;
+        }
+        assert_eq!(items.len(), 2);
+    }
+    assert_eq!(seen, [("a", "10"), ("a", "2"), ("b", "1")].map(|(id, version)| (json!(id), json!(version))));
+    for (arguments, problem) in [
+        (json!({"cursor": "x"}), "invalid cursor"),
+        (json!({"cursor": "{\"schema_id\":\"z\",\"version\":\"1\"}"}), "invalid cursor"),
+        (json!({"limit": 0}), "limit must be between 1 and 1000"),
+        (json!({"limit": 1001}), "limit must be between 1 and 1000"),
+    ] {
+        let mut arguments = arguments;
+        (arguments["tenant_id"], arguments["namespace_id"]) = (json!(1), json!(1));
+        assert!(error(direct.ask("schemas_list", arguments)).4.contains(problem));
+    }
+    let get = json!({"tenant_id": 1, "namespace_id": 1, "schema_id": "a", "version": "3"});
+    assert_eq!(error(direct.ask("schemas_get", get)).4, "schema not found");
+    // Without a role, and without leave for local callers, nobody reads or writes.
+    let closed = Direct::new();
+    let record = json!({"record": shape("a", "1", json!(true))});
+    assert_eq!(error(closed.ask("schemas_register", record)).0, 403);
+    assert_eq!(error(closed.ask("schemas_list", json!({"tenant_id": 1, "namespace_id": 1}))).0, 403);
+}
+
+#[test]
+fn data_shapes_have_a_size_and_a_number() {
+    let direct =
+        Direct::with(&format!("{CONFIG}[schema_registry]\nmax_schema_bytes = 40\nmax_entries = 1\n{REGISTRY}"));
+    let register = |id: &str, schema: Value| direct.ask("schemas_register", json!({"record": shape(id, "1", schema)}));
+    let long = json!({"type": "object", "description": "x".repeat(40)});
+    assert!(error(register("a", long)).4.starts_with("schema exceeds size limit: "));
+    assert_eq!(register("a", json!({"type": "object"})).0, 200);
+    let (_, code, _, _, message) = error(register("b", json!({"type": "object"})));
+    assert_eq!((code, message.as_str()), (-32009, "schema registry max entries exceeded"));
+}
+
+#[test]
+fn a_precheck_decides_on_a_payload_and_records_nothing() {
+    let direct = Direct::with(&format!("{CONFIG}{REGISTRY}"));
+    let mut scenario = quickstart("a");
+    let condition = scenario["spec"]["conditions"][0]["condition_id"].as_str().unwrap().to_owned();
+    scenario["spec"]["conditions"][0]["comparator"] = json!("equals");
+    scenario["spec"]["conditions"][0]["expected"] = json!(true);
+    direct.answer("scenario_define", scenario.clone());
+    let properties =
+        json!({"type": "object", "properties": {&condition: {"type": "boolean"}}, "additionalProperties": false});
+    direct.answer("schemas_register", json!({"record": shape("s", "1", properties)}));
+    let outcome = |payload: Value| direct.answer("precheck", precheck("s", &payload))["decision"]["kind"].clone();
+    assert_eq!(outcome(json!({&condition: true})), "complete");
+    assert_eq!(outcome(json!({&condition: false})), "hold");
+    assert_eq!(outcome(json!({})), "hold");
+    let problem = |arguments: Value| error(direct.ask("precheck", arguments)).4;
+    assert!(problem(precheck("s", &json!({"more": 1}))).starts_with("payload does not match schema"));
+    assert_eq!(problem(precheck("none", &json!({}))), "schema not found");
+    let mut other = precheck("s", &json!({}));
+    other["scenario_id"] = json!("none");
+    assert_eq!(problem(other.clone()), "scenario not in namespace");
+    other["scenario_id"] = Value::Null;
+    assert_eq!(problem(other.clone()), "scenario_id or spec is required");
+    // A scenario need not be defined to be tried.
+    other["spec"] = scenario["spec"].clone();
+    other["spec"]["scenario_id"] = json!("never-defined");
+    assert_eq!(direct.answer("precheck", other)["decision"]["kind"], "hold");
+    let shape_without = json!({"type": "object", "properties": {"x": {"type": "boolean"}}});
+    direct.answer("schemas_register", json!({"record": shape("t", "1", shape_without)}));
+    assert!(problem(precheck("t", &json!({}))).contains("missing from data shape schema"));
+}
+
+#[test]
+fn scenarios_are_listed_for_their_tenant_page_by_page() {
+    let direct = Direct::new();
+    for id in ["b", "a", "c"] {
+        direct.answer("scenario_define", quickstart(id));
+    }
+    let list = |cursor: Value| {
+        direct.answer("scenarios_list", json!({"tenant_id": 1, "namespace_id": 1, "limit": 2, "cursor": cursor}))
+    };
+    let first = list(Value::Null);
+    let ids = |page: &Value| {
+        page["items"].as_array().unwrap().iter().map(|item| item["scenario_id"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!((ids(&first), &first["next_token"]), (vec![json!("a"), json!("b")], &json!("b")));
+    let second = list(json!("b"));
+    assert_eq!((ids(&second), &second["next_token"]), (vec![json!("c")], &Value::Null));
+    assert!(
+        error(direct.ask("scenarios_list", json!({"tenant_id": 1, "namespace_id": 1, "cursor": "z"})))
+            .4
+            .contains("invalid cursor")
+    );
+}
+
+#[test]
+fn documents_are_searched_listed_and_read() {
+    let direct = Direct::new();
+    let found = direct.answer("decision_gate_docs_search", json!({"query": "comparators", "max_sections": 2}));
+    assert_eq!(found["sections"][0]["doc_id"], "scenarios");
+    let ask = |method: &str, params: Value| {
+        direct.raw(json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string().as_bytes())
+    };
+    let list = ask("resources/list", Value::Null).1;
+    let uri = list["result"]["resources"][0]["uri"].clone();
+    for params in [json!({"uri": uri}), json!({"arguments": {"uri": uri}})] {
+        let read = ask("resources/read", params).1;
+        assert!(read["result"]["contents"][0]["text"].as_str().unwrap().starts_with("# "));
+    }
+    assert!(
+        error(ask("resources/read", json!({"uri": "file:///etc/passwd"})))
+            .4
+            .contains("must start with decision-gate://docs/")
+    );
+    assert!(
+        error(ask("resources/read", json!({"uri": "decision-gate://docs/none"}))).4.contains("unknown resource uri")
+    );
+    let silent = Direct::with(&format!("{CONFIG}[docs]\nenabled = false\n"));
+    assert_eq!(error(silent.ask("decision_gate_docs_search", json!({"query": ""}))).4, "unknown tool");
 }

@@ -3,9 +3,11 @@ use std::io;
 use std::path::PathBuf;
 
 use runpack_core::canon::Sha256Name;
+use runpack_core::model::ProviderId;
 use serde::Deserialize;
 
 use crate::address::Reach;
+use crate::contract::{Contract, ContractError, builtin};
 use crate::env::{EnvProvider, Environment};
 use crate::http::{self, HttpProvider};
 use crate::json::JsonProvider;
@@ -37,6 +39,18 @@ pub enum ConfigError {
     /// cannot be read.
     #[error("providers.http: {0}")]
     HttpClient(#[source] reqwest::Error),
+    /// There is no program to start.
+    #[error("providers.{0} command: names no program")]
+    McpCommand(ProviderId),
+    /// The URL cannot be asked.
+    #[error("providers.{0} url: {1}")]
+    McpUrl(ProviderId, String),
+    /// No header can carry it.
+    #[error("providers.{0} auth.bearer_token: cannot be sent as a header")]
+    McpToken(ProviderId),
+    /// As [`ConfigError::HttpClient`].
+    #[error("providers.{0}: {1}")]
+    McpClient(ProviderId, #[source] reqwest::Error),
 }
 
 /// The `config` table of the provider `time`.
@@ -54,6 +68,14 @@ impl Default for TimeConfig {
 }
 
 impl TimeConfig {
+    /// What the provider promises.
+    ///
+    /// # Errors
+    /// None: the contract is compiled in, and tested.
+    pub fn contract(&self) -> Result<Contract, ContractError> {
+        builtin::time()
+    }
+
     /// The provider.
     ///
     /// # Errors
@@ -93,6 +115,14 @@ impl Default for EnvConfig {
 }
 
 impl EnvConfig {
+    /// What the provider promises.
+    ///
+    /// # Errors
+    /// None: the contract is compiled in, and tested.
+    pub fn contract(&self) -> Result<Contract, ContractError> {
+        builtin::env()
+    }
+
     /// The provider.
     ///
     /// # Errors
@@ -160,6 +190,14 @@ fn yes() -> bool {
 }
 
 impl JsonConfig {
+    /// What the provider promises.
+    ///
+    /// # Errors
+    /// None: the contract is compiled in, and tested.
+    pub fn contract(&self) -> Result<Contract, ContractError> {
+        builtin::json()
+    }
+
     /// The provider. Opens the root, which stays the same directory even if
     /// its path comes to mean another.
     ///
@@ -228,6 +266,14 @@ impl Default for HttpConfig {
 }
 
 impl HttpConfig {
+    /// What the provider promises. How `body_hash` may be compared depends on [`HttpConfig::body_hash_form`].
+    ///
+    /// # Errors
+    /// None: the contract is compiled in, and tested.
+    pub fn contract(&self) -> Result<Contract, ContractError> {
+        builtin::http(self.body_hash_form)
+    }
+
     /// The provider. Makes ring the process's TLS provider unless one is set.
     ///
     /// # Errors

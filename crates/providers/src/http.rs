@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::HeaderValue;
-use reqwest::{Client, Response, Url, redirect, retry};
+use reqwest::{Client, ClientBuilder, Response, Url, redirect, retry};
 use runpack_core::canon::{Digest, HashingWriter};
 use runpack_core::model::{EvidenceContext, EvidenceQuery, EvidenceRef, EvidenceResult};
 use serde::Deserialize;
@@ -84,20 +84,9 @@ impl HttpProvider {
         let hosts = config.hosts()?;
         let agent = HeaderValue::from_str(&config.user_agent)
             .map_err(|_| ConfigError::HttpUserAgent(config.user_agent.clone()))?;
-        // Fails when one is set already, which then is the one to use.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let farthest = config.farthest();
-        let client = Client::builder()
+        let client = plain_client()
             .user_agent(agent)
-            .no_proxy()
-            // Off here, but another crate could turn the features on.
-            .no_gzip()
-            .no_brotli()
-            .no_zstd()
-            .no_deflate()
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .retry(retry::never())
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(Duration::from_millis(config.timeout_ms))
             // A connection kept is an address not looked at again.
@@ -204,6 +193,23 @@ impl HttpProvider {
             BodyHashForm::Hex => digest.to_string().into(),
         }
     }
+}
+
+/// A client that sends what it is told to where it is told to, once. Makes
+/// ring the process's TLS provider unless one is set.
+pub(crate) fn plain_client() -> ClientBuilder {
+    // Fails when one is set already, which then is the one to use.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder()
+        .no_proxy()
+        // Off here, but another crate could turn the features on.
+        .no_gzip()
+        .no_brotli()
+        .no_zstd()
+        .no_deflate()
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        .retry(retry::never())
 }
 
 /// A host as URLs spell it, without the dot that may end it: lower case,

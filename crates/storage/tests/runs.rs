@@ -15,13 +15,16 @@ use std::time::{Duration, SystemTime};
 
 use runpack_core::canon::{Digest, to_vec};
 use runpack_core::engine::{Entry, Head};
-use runpack_core::model::{PacketId, RunState, SubmissionId, SubmissionRecord};
+use runpack_core::model::{
+    DataShapeRecord, DataShapeSignature, NamespaceId, PacketId, RunState, SchemaId, SubmissionId, SubmissionRecord,
+    TenantId,
+};
 use runpack_core::pack::layout::Log;
 use runpack_storage::runs::sqlite::{ImportError, JournalMode, OpenError, SqliteOptions, SqliteRuns, SyncMode, import};
 use runpack_storage::runs::suite::{self, Story};
 use runpack_storage::runs::{
-    Decided, MemoryRuns, Page, Pruned, ReadError, RunKey, RunStore, ScenarioStore, StoreFault, StoredRun, Which,
-    WriteError,
+    Decided, MemoryRuns, Page, Pruned, ReadError, Registered, RunKey, RunStore, ScenarioStore, ShapeKey, ShapePage,
+    ShapeStore, StoreFault, StoredRun, Which, WriteError,
 };
 use rusqlite::Connection;
 use serde_json::json;
@@ -30,6 +33,7 @@ use serde_json::json;
 fn memory_keeps_the_rules() {
     suite::holds(|rule| rule(&MemoryRuns::default()));
     suite::scenarios_hold(&MemoryRuns::default());
+    suite::shapes_hold(|rule| rule(&MemoryRuns::default()));
 }
 
 #[test]
@@ -47,6 +51,12 @@ fn sqlite_keeps_the_rules() {
             rule(&store);
             assert_eq!(store.verify().unwrap().damage, Vec::new(), "after every rule the store is whole");
         });
+        suite::shapes_hold(|rule| {
+            let dir = tempfile::tempdir().unwrap();
+            let store = open(dir.path());
+            rule(&store);
+            assert_eq!(store.verify().unwrap().damage, Vec::new(), "after every rule the store is whole");
+        });
         let dir = tempfile::tempdir().unwrap();
         suite::scenarios_hold(&open(dir.path()));
     }
@@ -55,11 +65,12 @@ fn sqlite_keeps_the_rules() {
 /// Two stores on one file stand for two processes: each has a writer.
 #[test]
 fn two_processes_keep_the_rules_on_one_file() {
-    suite::holds(|rule| {
-        let dir = tempfile::tempdir().unwrap();
-        let open = || SqliteRuns::open(&dir.path().join("store.db"), &SqliteOptions::default()).unwrap();
-        rule(&Pair(open(), open(), AtomicUsize::new(0)));
-    });
+    fn pair(dir: &Path) -> Pair {
+        let open = || SqliteRuns::open(&dir.join("store.db"), &SqliteOptions::default()).unwrap();
+        Pair(open(), open(), AtomicUsize::new(0))
+    }
+    suite::holds(|rule| rule(&pair(tempfile::tempdir().unwrap().path())));
+    suite::shapes_hold(|rule| rule(&pair(tempfile::tempdir().unwrap().path())));
 }
 
 /// Asks one and the other in turn.
@@ -93,11 +104,28 @@ impl RunStore for Pair {
     }
 }
 
-/// A run of a few triggers in a new store.
+impl ShapeStore for Pair {
+    in_turn! {
+        register(record: &DataShapeRecord, entries_max: Option<u64>) -> Result<Registered, WriteError>;
+        shape(key: &ShapeKey) -> Result<Option<DataShapeRecord>, ReadError>;
+        shapes(
+            tenant: TenantId,
+            namespace: NamespaceId,
+            after: Option<(&SchemaId, &str)>,
+            limit: usize
+        ) -> Result<ShapePage, ReadError>;
+        shape_count(tenant: TenantId, namespace: NamespaceId) -> Result<u64, ReadError>;
+    }
+}
+
+/// A run of a few triggers in a new store, and some data shapes.
 fn stored(dir: &Path, options: &SqliteOptions) -> (SqliteRuns, Story) {
     let store = SqliteRuns::open(&dir.join("store.db"), options).unwrap();
     let scenario = suite::scenario("kept", 10);
     store.define(&scenario).unwrap();
+    for record in shapes() {
+        store.register(&record, None).unwrap();
+    }
     let (mut story, entries) = Story::begin(&scenario, "run", 1);
     store.create(story.head(), &entries).unwrap();
     for (trigger, time) in [("a", 5), ("b", 11), ("c", 12)] {
@@ -109,6 +137,10 @@ fn stored(dir: &Path, options: &SqliteOptions) -> (SqliteRuns, Story) {
         store.append(expected, story.head(), &entries).unwrap();
     }
     (store, story)
+}
+
+fn shapes() -> [DataShapeRecord; 3] {
+    [("s", "1"), ("r", "1"), ("s", "2")].map(|(id, version)| suite::shape(1, 1, id, version, "kept"))
 }
 
 fn pages(store: &dyn RunStore, key: &RunKey) -> Vec<Vec<u8>> {
@@ -128,6 +160,12 @@ fn everything_is_there_after_a_restart() {
     let scenario = suite::scenario("kept", 10);
     let found = store.scenario(scenario.spec().namespace_id, &scenario.spec().scenario_id).unwrap().unwrap();
     assert_eq!(found.digest(), scenario.digest());
+    for record in shapes() {
+        assert_eq!(store.shape(&ShapeKey::of(&record)).unwrap(), Some(record));
+    }
+    let [known, ..] = shapes();
+    assert_eq!(store.register(&suite::shape(1, 1, "s", "3", ""), Some(3)).unwrap(), Registered::Full);
+    assert_eq!(store.register(&known, None).unwrap(), Registered::Conflict);
 }
 
 /// Changes a store behind our back, guards and all.
@@ -168,6 +206,22 @@ fn every_change_of_a_row_is_found() {
         lies.push(format!("UPDATE runs SET {}", edit("origin", byte)));
         lies.push(format!("UPDATE scenarios SET {}", edit("spec", byte)));
     }
+    for byte in [0, 1, 40, 100] {
+        lies.push(format!("UPDATE shapes SET {} WHERE n = 2", edit("body", byte)));
+    }
+    for change in [
+        "digest = zeroblob(32)",
+        "previous = zeroblob(32)",
+        "schema_id = 'other'",
+        "version = '7'",
+        "tenant_id = 7",
+        "namespace_id = 7",
+        "n = 9",
+    ] {
+        lies.push(format!("UPDATE shapes SET {change} WHERE n = 3"));
+    }
+    lies.push("DELETE FROM shapes WHERE n = 1".to_owned());
+    lies.push("DELETE FROM shapes WHERE n = 2".to_owned());
     lies.push("UPDATE runs SET run_id = 'other'".to_owned());
     lies.push("UPDATE runs SET tenant_id = 0".to_owned());
     lies.push("UPDATE scenarios SET spec_hash = zeroblob(32)".to_owned());
@@ -183,12 +237,54 @@ fn every_change_of_a_row_is_found() {
         assert!(tamper(&path, &lie) > 0, "{lie} changes something");
         let store = SqliteRuns::open_reading(&path).unwrap();
         assert!(!store.verify().unwrap().damage.is_empty(), "{lie} passes");
-        let of_the_run = !["UPDATE scenarios", "UPDATE store"].iter().any(|start| lie.starts_with(start));
+        let elsewhere = ["UPDATE scenarios", "UPDATE store", "UPDATE shapes", "DELETE FROM shapes"];
+        let of_the_run = !elsewhere.iter().any(|start| lie.starts_with(start));
         if of_the_run {
             let opened = StoredRun::open(&store, &story.key());
             assert!(!matches!(opened, Ok(Some(_))), "{lie}: a pack would be made of it");
         }
     }
+}
+
+/// What was changed is not given out, and neither is a page with it.
+#[test]
+fn a_data_shape_that_was_changed_is_not_given_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = stored(dir.path(), &SqliteOptions::default());
+    drop(store);
+    let path = dir.path().join("store.db");
+    tamper(
+        &path,
+        "UPDATE shapes SET body = CAST(replace(CAST(body AS TEXT), 'kept', 'lost') AS BLOB) WHERE version = '2'",
+    );
+    let store = SqliteRuns::open_reading(&path).unwrap();
+    let [one, _, two] = shapes();
+    let error = store.shape(&ShapeKey::of(&two)).unwrap_err().to_string();
+    assert!(error.contains("data shape s 2 (tenant 1, namespace 1): it is not what its digest says"), "{error}");
+    assert!(matches!(store.shapes(one.tenant_id, one.namespace_id, None, 10), Err(ReadError::Damaged(_))));
+    assert_eq!(store.shape(&ShapeKey::of(&one)).unwrap(), Some(one));
+}
+
+/// A record and its digest made to fit each other: the one after shows it.
+#[test]
+fn a_data_shape_that_was_changed_with_its_digest_breaks_the_chain() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = stored(dir.path(), &SqliteOptions::default());
+    drop(store);
+    let path = dir.path().join("store.db");
+    let bytes = |column: &str| -> Vec<u8> {
+        let sql = format!("SELECT {column} FROM shapes WHERE n = 2");
+        Connection::open(&path).unwrap().query_row(&sql, [], |row| row.get(0)).unwrap()
+    };
+    let body = String::from_utf8(bytes("body")).unwrap().replace("kept", "lost");
+    let digest = Digest::of(&[bytes("previous"), body.clone().into_bytes()].concat());
+    tamper(&path, &format!("UPDATE shapes SET body = CAST('{body}' AS BLOB), digest = x'{digest}' WHERE n = 2"));
+    let store = SqliteRuns::open_reading(&path).unwrap();
+    let [_, changed, _] = shapes();
+    assert!(store.shape(&ShapeKey::of(&changed)).unwrap().is_some(), "alone it looks whole");
+    let damage = store.verify().unwrap().damage;
+    assert_eq!(damage.len(), 1);
+    assert_eq!(damage[0].problem, "it does not follow the one before");
 }
 
 /// Each bit of some entries and heads, found by `verify` and before a pack is
@@ -206,12 +302,14 @@ fn every_flipped_bit_is_found() {
         bytes("SELECT digest FROM entries WHERE seq = 12"),
         bytes("SELECT body FROM heads"),
         bytes("SELECT origin FROM runs"),
+        bytes("SELECT body FROM shapes WHERE n = 2"),
+        bytes("SELECT digest FROM shapes WHERE n = 3"),
     ];
     drop(connection);
     let path = dir.path().join("lie.db");
     fs::write(&path, &honest).unwrap();
     let file = fs::File::options().write(true).open(&path).unwrap();
-    for part in parts {
+    for (n, part) in parts.into_iter().enumerate() {
         // Splitting a page leaves what it held where it was, unused.
         let copies: Vec<_> = (0..honest.len()).filter(|&at| honest[at..].starts_with(&part)).collect();
         assert!(!copies.is_empty());
@@ -220,7 +318,7 @@ fn every_flipped_bit_is_found() {
             copies.iter().for_each(|at| file.write_all_at(&[part[byte] ^ mask], (at + byte) as u64).unwrap());
             let store = SqliteRuns::open_reading(&path).unwrap();
             assert!(!store.verify().unwrap().damage.is_empty(), "bit {bit} of {}", String::from_utf8_lossy(&part));
-            assert!(!matches!(StoredRun::open(&store, &story.key()), Ok(Some(_))), "bit {bit}");
+            assert!(n > 3 || !matches!(StoredRun::open(&store, &story.key()), Ok(Some(_))), "bit {bit}");
             copies.iter().for_each(|at| file.write_all_at(&part[byte..=byte], (at + byte) as u64).unwrap());
         }
     }
@@ -240,6 +338,8 @@ fn the_file_itself_refuses_changes() {
         "DELETE FROM runs",
         "UPDATE scenarios SET spec = x'00'",
         "DELETE FROM scenarios",
+        "UPDATE shapes SET body = x'00'",
+        "DELETE FROM shapes",
     ] {
         let refused = connection.execute(sql, []).unwrap_err().to_string();
         assert!(
@@ -310,14 +410,18 @@ fn only_our_own_files_are_opened() {
     };
     let foreign = make("foreign", "CREATE TABLE t (x)");
     let reference = make("reference", "CREATE TABLE store_meta (version); CREATE TABLE run_state_versions (x)");
-    let newer = make("newer", "CREATE TABLE t (x); PRAGMA application_id = 1380993860; PRAGMA user_version = 2");
+    let newer = make("newer", "CREATE TABLE t (x); PRAGMA application_id = 1380993860; PRAGMA user_version = 3");
+    let older = make("older", "CREATE TABLE t (x); PRAGMA application_id = 1380993860; PRAGMA user_version = 1");
     let text = dir.path().join("text");
     fs::write(&text, "no database at all").unwrap();
     type Open = fn(&Path) -> Result<SqliteRuns, OpenError>;
     for open in [(|path| SqliteRuns::open(path, &SqliteOptions::default())) as Open, SqliteRuns::open_reading] {
         assert!(matches!(open(&foreign), Err(OpenError::Foreign(_))));
         assert!(matches!(open(&reference), Err(OpenError::Reference(_))));
-        assert!(matches!(open(&newer), Err(OpenError::Newer { version: 2, .. })));
+        assert!(matches!(open(&newer), Err(OpenError::Newer { version: 3, .. })));
+        let refused = open(&older).unwrap_err();
+        assert!(matches!(refused, OpenError::Older { version: 1, .. }));
+        assert!(refused.to_string().contains("\nhint: let the runpackd that wrote it export its runs"), "{refused}");
         assert!(matches!(open(&text), Err(OpenError::Unusable { .. })));
     }
     let missing = dir.path().join("no/such/directory/store.db");
@@ -366,7 +470,21 @@ fn a_store_that_is_held_is_refused_for_the_moment() {
     }
 }
 
-/// A store as the reference system writes it, with one run.
+/// With and without a description and a signature; tenant 10 comes before
+/// tenant 2 where numbers are text.
+fn reference_shapes() -> [DataShapeRecord; 3] {
+    let mut signed = suite::shape(10, 1, "s", "1", "signed");
+    signed.signing = Some(DataShapeSignature {
+        algorithm: Some("ed25519".to_owned()),
+        key_id: "k".to_owned(),
+        signature: "x".to_owned(),
+    });
+    let mut described = suite::shape(2, 1, "s", "1", "described");
+    described.description = Some("what it is for".to_owned());
+    [signed, described, suite::shape(2, 1, "s", "2", "bare")]
+}
+
+/// A store as the reference system writes it, with one run and data shapes.
 fn reference_store(path: &Path, state: &RunState) {
     let connection = Connection::open(path).unwrap();
     connection
@@ -375,9 +493,33 @@ fn reference_store(path: &Path, state: &RunState) {
              CREATE TABLE runs (tenant_id TEXT, namespace_id TEXT, run_id TEXT, latest_version INTEGER);
              CREATE TABLE run_state_versions (tenant_id TEXT, namespace_id TEXT, run_id TEXT, version INTEGER,
                  state_json BLOB, state_hash TEXT, hash_algorithm TEXT, saved_at INTEGER);
-             CREATE TABLE data_shapes (schema_id TEXT);",
+             CREATE TABLE data_shapes (tenant_id TEXT, namespace_id TEXT, schema_id TEXT, version TEXT,
+                 schema_json BLOB, schema_hash TEXT, hash_algorithm TEXT, description TEXT, signing_key_id TEXT,
+                 signing_signature TEXT, signing_algorithm TEXT, created_at_json TEXT);",
         )
         .unwrap();
+    for record in reference_shapes() {
+        let schema = to_vec(&record.schema).unwrap();
+        let signing = record.signing.as_ref();
+        connection
+            .execute(
+                "INSERT INTO data_shapes VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'sha256', ?7, ?8, ?9, ?10, ?11)",
+                rusqlite::params![
+                    record.tenant_id.to_string(),
+                    record.namespace_id.to_string(),
+                    record.schema_id.as_str(),
+                    record.version,
+                    schema,
+                    Digest::of(&schema).to_string(),
+                    record.description,
+                    signing.map(|signing| &signing.key_id),
+                    signing.map(|signing| &signing.signature),
+                    signing.and_then(|signing| signing.algorithm.as_ref()),
+                    serde_json::to_string(&record.created_at).unwrap(),
+                ],
+            )
+            .unwrap();
+    }
     let text = to_vec(state).unwrap();
     let ids = [state.tenant_id.to_string(), state.namespace_id.to_string(), state.run_id.to_string()];
     connection.execute("INSERT INTO runs VALUES (?1, ?2, ?3, 2)", [&ids[0], &ids[1], &ids[2]]).unwrap();
@@ -402,6 +544,11 @@ fn a_store_of_the_reference_is_imported_and_stays_as_it_is() {
     let ours = SqliteRuns::open(&dir.path().join("ours.db"), &SqliteOptions::default()).unwrap();
     let imported = import(&source, &ours).unwrap();
     assert_eq!((imported.runs.len(), imported.known.len()), (1, 0));
+    assert_eq!(imported.shapes[0], "s 1 (tenant 10, namespace 1)");
+    assert_eq!((imported.shapes.len(), imported.known_shapes.len()), (3, 0));
+    for record in reference_shapes() {
+        assert_eq!(ours.shape(&ShapeKey::of(&record)).unwrap(), Some(record));
+    }
     assert_eq!(ours.check(&story.key()).unwrap(), *story.head());
     let memory = MemoryRuns::default();
     import(&source, &memory).unwrap();
@@ -409,8 +556,9 @@ fn a_store_of_the_reference_is_imported_and_stays_as_it_is() {
     assert_eq!(ours.verify().unwrap().damage, Vec::new());
     let again = import(&source, &ours).unwrap();
     assert_eq!((again.runs.len(), again.known.len()), (0, 1), "a second time changes nothing");
+    assert_eq!((again.shapes.len(), again.known_shapes.len()), (0, 3));
     assert_eq!(fs::read(&source).unwrap(), before);
-    let lies: [(&str, &str); 4] = [
+    let lies: [(&str, &str); 12] = [
         (
             "UPDATE run_state_versions SET state_json = CAST(replace(CAST(state_json AS TEXT), 'kept', 'lost') AS BLOB)",
             "not what its digest says",
@@ -418,14 +566,33 @@ fn a_store_of_the_reference_is_imported_and_stays_as_it_is() {
         ("UPDATE runs SET latest_version = 7", "newest version is missing"),
         ("UPDATE runs SET run_id = 'other'; UPDATE run_state_versions SET run_id = 'other'", "that of another run"),
         ("UPDATE run_state_versions SET hash_algorithm = 'md5'", "of the algorithm `md5`"),
+        (
+            "UPDATE data_shapes SET schema_json = CAST(replace(CAST(schema_json AS TEXT), 'bare', 'lost') AS BLOB)",
+            "data shape s 2 (tenant 2, namespace 1) of the source: its schema is not what its digest says",
+        ),
+        ("UPDATE data_shapes SET hash_algorithm = 'md5' WHERE version = '2'", "of the algorithm `md5`"),
+        ("UPDATE data_shapes SET signing_signature = NULL", "half of its signature is missing"),
+        ("UPDATE data_shapes SET signing_algorithm = 'x' WHERE version = '2'", "half of its signature is missing"),
+        ("UPDATE data_shapes SET tenant_id = '02'", "`02` is no tenant or namespace"),
+        ("UPDATE data_shapes SET namespace_id = '0'", "data shape s 1 (tenant 10, namespace 0)"),
+        ("UPDATE data_shapes SET created_at_json = '{}'", "data shape s 1 (tenant 10, namespace 1)"),
+        ("UPDATE data_shapes SET schema_json = zeroblob(1048577) WHERE version = '2'", "more than 1048576 bytes"),
     ];
     for (lie, told) in lies {
         let path = dir.path().join("lie.db");
         fs::write(&path, &before).unwrap();
         Connection::open(&path).unwrap().execute_batch(lie).unwrap();
-        let error = import(&path, &MemoryRuns::default()).unwrap_err().to_string();
+        let store = MemoryRuns::default();
+        let error = import(&path, &store).unwrap_err().to_string();
         assert!(error.contains(told), "{lie}: {error}");
+        assert_eq!(store.list(None, 1).unwrap(), Vec::new(), "{lie}: nothing is taken");
     }
+    // Something else is registered under a name of the source.
+    let store = MemoryRuns::default();
+    store.register(&suite::shape(2, 1, "s", "2", "another"), None).unwrap();
+    let error = import(&source, &store).unwrap_err().to_string();
+    assert!(error.contains("data shape s 2 (tenant 2, namespace 1) of the source: another is registered"), "{error}");
+    assert_eq!(store.list(None, 1).unwrap(), Vec::new());
     // A run that no engine decided.
     let mut state = story.state.clone();
     state.decisions.swap(0, 1);
@@ -469,7 +636,11 @@ fn a_backup_is_a_store_and_never_half_of_one() {
     store.backup(&target).unwrap();
     let copy = SqliteRuns::open_reading(&target).unwrap();
     assert_eq!(copy.check(&story.key()).unwrap(), *story.head());
-    assert_eq!(copy.verify().unwrap().damage, Vec::new());
+    let report = copy.verify().unwrap();
+    assert_eq!((report.shapes, report.damage), (3, Vec::new()));
+    for record in shapes() {
+        assert_eq!(copy.shape(&ShapeKey::of(&record)).unwrap(), Some(record));
+    }
     let before = fs::read(&target).unwrap();
     assert!(store.backup(&target).is_err(), "what is there is not overwritten");
     assert_eq!(fs::read(&target).unwrap(), before);

@@ -2,7 +2,13 @@
 //! one rendering.
 
 #[allow(missing_docs, reason = "the arguments' docs are the help")]
+pub mod call;
+#[allow(missing_docs, reason = "the arguments' docs are the help")]
+pub mod config;
+#[allow(missing_docs, reason = "the arguments' docs are the help")]
 pub mod demo;
+#[allow(missing_docs, reason = "the arguments' docs are the help")]
+pub mod mcp;
 #[allow(missing_docs, reason = "the arguments' docs are the help")]
 pub mod run;
 #[allow(missing_docs, reason = "the arguments' docs are the help")]

@@ -146,7 +146,7 @@ pub async fn run(args: &RunArgs) -> Result<Outcome, String> {
     }
     .map_err(|error| error.to_string())?;
     check_providers(&scenario, &configuration)?;
-    let RunConfiguration { settings, policy, registry, security, storage, artifact_bytes_max, warnings } =
+    let RunConfiguration { settings, policy, registry, security, storage, artifact_bytes_max, warnings, .. } =
         configuration;
     let kept_by = destination(args, storage)?;
     let anchor_policy = settings.anchors.clone();

@@ -47,7 +47,7 @@ enum StoreCommand {
     Prune(PruneArgs),
     /// Copy the store as it is at one moment, also while a daemon writes
     Backup(BackupArgs),
-    /// Take in the runs of a Decision Gate store (schema version 4), which stays as it is
+    /// Take in the runs and data shapes of a Decision Gate store (schema version 4), which stays as it is
     Import(ImportArgs),
     /// The scenarios that are kept
     Scenario(ScenarioArgs),
@@ -373,12 +373,13 @@ fn verify(args: &FileArgs) -> Result<(String, bool), String> {
     let verdict = if report.damage.is_empty() { "as it was written" } else { "damaged" };
     let _ = writeln!(
         text,
-        "{}: {verdict}\n  runs {}, entries {}, tombstones {}, scenarios {}",
+        "{}: {verdict}\n  runs {}, entries {}, tombstones {}, scenarios {}, data shapes {}",
         args.store.display(),
         report.runs,
         report.entries,
         report.tombstones,
-        report.scenarios
+        report.scenarios,
+        report.shapes
     );
     Ok((text, report.damage.is_empty()))
 }
@@ -443,8 +444,11 @@ fn import_runs(args: &ImportArgs) -> Result<String, String> {
     for run in &imported.known {
         let _ = writeln!(text, "run {run} was here already");
     }
-    if imported.data_shapes > 0 {
-        let _ = writeln!(text, "{} data shapes were not imported: this version keeps none", imported.data_shapes);
+    for shape in &imported.shapes {
+        let _ = writeln!(text, "imported data shape {shape}");
+    }
+    for shape in &imported.known_shapes {
+        let _ = writeln!(text, "data shape {shape} was here already");
     }
     let _ =
         writeln!(text, "hint: a Decision Gate store holds no scenarios; `runpackd store scenario define` keeps them");

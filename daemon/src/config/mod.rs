@@ -5,23 +5,32 @@
 //! file serves both. A table or key that no section knows is refused: a typo in
 //! a security setting must not be silence.
 
+mod access;
+mod preset;
+mod providers;
 mod service;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
 
 use runpack_core::engine::{Policy, PolicyTable, Settings};
 use runpack_core::model::{AnchorPolicy, AnchorRequirement, Lane, ProviderAnchorPolicy, ProviderId};
 use runpack_core::pack::SecurityContext;
 use runpack_core::pack::layout::ARTIFACT_BYTES_MAX;
-use runpack_providers::{EnvConfig, HttpConfig, JsonConfig, Provider, Registry, TimeConfig};
+use runpack_providers::strict::StrictOptions;
+use runpack_providers::{Contracts, Registry};
 use runpack_storage::packs::object::{Key, OnExisting, PublishOptions, StoreOptions};
 use runpack_storage::packs::{BucketStore, Stores};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-pub use service::{RunStoreConfig, SchemaStoreConfig, ServerConfiguration, ServiceConfiguration};
+pub use preset::Preset;
+pub use providers::Discovery;
+use providers::{
+    DiscoveryTable, ProviderTable, Providers, SignatureForm, TrustPolicy, ValidationTable, discovery, providers,
+    validation,
+};
+pub use service::{Door, RunStoreConfig, SchemaStoreConfig, ServerConfiguration, ServiceConfiguration};
 
 /// Bytes of a config file.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
@@ -83,8 +92,12 @@ const KNOWN: &[&str] = &[
     "server.limits.rate_limit.max_entries",
     "server.auth.mode",
     "server.auth.bearer_tokens",
+    "server.auth.bearer_token_files",
+    "server.auth.bearer_token_env",
     "server.auth.mtls_subjects",
+    "server.auth.trusted_proxies",
     "server.auth.allowed_tools",
+    "server.auth.tenant_isolation",
     "server.auth.principals.subject",
     "server.auth.principals.policy_class",
     "server.auth.principals.roles.name",
@@ -97,6 +110,11 @@ const KNOWN: &[&str] = &[
     "server.audit.enabled",
     "server.audit.path",
     "server.audit.log_precheck_payloads",
+    "server.audit.fsync",
+    "server.audit.fsync_interval_ms",
+    "server.audit.on_error",
+    "server.audit.rotate_bytes",
+    "server.audit.rotate_keep",
     "server.feedback.scenario_next.default",
     "server.feedback.scenario_next.local_only_default",
     "server.feedback.scenario_next.max",
@@ -121,6 +139,7 @@ const KNOWN: &[&str] = &[
     "dev.permissive_exempt_providers",
     "trust.default_policy…",
     "trust.min_lane",
+    "trust.signature_form",
     "evidence.allow_raw_values",
     "evidence.require_provider_opt_in",
     "anchors.providers.provider_id",
@@ -171,6 +190,9 @@ const KNOWN: &[&str] = &[
     "providers.allow_raw",
     "providers.timeouts.connect_timeout_ms",
     "providers.timeouts.request_timeout_ms",
+    "providers.dialect",
+    "providers.pass_env",
+    "providers.default_lane",
     "providers.config…",
     "docs.enabled",
     "docs.enable_search",
@@ -182,6 +204,7 @@ const KNOWN: &[&str] = &[
     "docs.max_docs",
     "docs.max_sections",
     "runpack.max_artifact_bytes",
+    "runpack.roots",
     "runpack_storage.type",
     "runpack_storage.provider",
     "runpack_storage.bucket",
@@ -255,6 +278,8 @@ struct File {
     namespace: Namespace,
     server: Server,
     providers: Vec<ProviderTable>,
+    provider_discovery: DiscoveryTable,
+    validation: ValidationTable,
     runpack: PackTable,
     runpack_storage: Option<StorageTable>,
 }
@@ -264,6 +289,9 @@ struct File {
 #[serde(deny_unknown_fields, default)]
 struct PackTable {
     max_artifact_bytes: Option<Bytes>,
+    /// For a service.
+    #[serde(rename = "roots")]
+    _roots: Option<IgnoredAny>,
 }
 
 /// A number of bytes, with a unit if written as text: `"64MiB"`.
@@ -371,14 +399,7 @@ enum PermissiveScope {
 struct Trust {
     default_policy: TrustPolicy,
     min_lane: Option<Lane>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum TrustPolicy {
-    #[default]
-    Audit,
-    RequireSignature(IgnoredAny),
+    signature_form: SignatureForm,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -415,22 +436,15 @@ enum AuthorityMode {
     AssetcoreHttp,
 }
 
-#[derive(Debug, Deserialize)]
-struct ProviderTable {
-    name: String,
-    #[serde(rename = "type")]
-    kind: ProviderKind,
-    #[serde(default)]
-    config: Option<toml::Value>,
-    #[serde(default)]
-    trust: TrustPolicy,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum ProviderKind {
-    Builtin,
-    Mcp,
+/// What becomes of directories that a config names and nobody has made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// That is a mistake.
+    Refuse,
+    /// They are made: a first start must not fail for want of them.
+    Make,
+    /// They would be made at the start.
+    Imagine,
 }
 
 /// What a run needs of a config.
@@ -441,6 +455,12 @@ pub struct RunConfiguration {
     pub policy: Policy,
     /// Who is asked for evidence.
     pub registry: Registry,
+    /// What they promise.
+    pub contracts: Contracts,
+    /// How strictly conditions are held against that; not at all without it.
+    pub validation: Option<StrictOptions>,
+    /// Whose promises are shown.
+    pub discovery: Discovery,
     /// The posture that packs state.
     pub security: SecurityContext,
     /// Where packs go by default.
@@ -457,7 +477,7 @@ impl RunConfiguration {
     /// # Errors
     /// Never for the embedded text; a test reads it.
     pub fn embedded() -> Result<Self, ConfigError> {
-        Self::parse("[[providers]]\nname = \"time\"\ntype = \"builtin\"\n", "embedded defaults")
+        Self::parse("[[providers]]\nname = \"time\"\ntype = \"builtin\"\n", "embedded defaults", Missing::Refuse)
     }
 
     /// Reads a file. Relative paths in it are relative to the working directory.
@@ -465,10 +485,10 @@ impl RunConfiguration {
     /// # Errors
     /// See [`ConfigError`].
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        Self::parse(&read_text(path)?, &path.display().to_string())
+        Self::parse(&read_text(path)?, &path.display().to_string(), Missing::Refuse)
     }
 
-    fn parse(text: &str, path: &str) -> Result<Self, ConfigError> {
+    fn parse(text: &str, path: &str, missing: Missing) -> Result<Self, ConfigError> {
         let failed = |source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) };
         let table: toml::Table = toml::from_str(text).map_err(failed)?;
         if let Some(key) = unknown_key(&table, "") {
@@ -476,12 +496,6 @@ impl RunConfiguration {
             return Err(wrong(key, problem));
         }
         let file: File = toml::from_str(text).map_err(failed)?;
-        if matches!(file.trust.default_policy, TrustPolicy::RequireSignature(_)) {
-            return Err(wrong(
-                "trust.default_policy",
-                "this version cannot check evidence signatures\nhint: use \"audit\"",
-            ));
-        }
         if file.namespace.authority.mode != AuthorityMode::None {
             return Err(wrong(
                 "namespace.authority.mode",
@@ -499,12 +513,27 @@ impl RunConfiguration {
         let _scope = file.dev.permissive_scope;
         let settings = settings(&file, permissive)?;
         let policy = Policy::try_from(file.policy).map_err(|fault| wrong(fault.key, fault.problem))?;
-        let registry = registry(file.providers, &mut warnings)?;
+        let Providers { registry, contracts } = providers(file.providers, &file.trust, missing, &mut warnings)?;
+        let validation = validation(&file.validation)?;
+        warnings
+            .extend(validation.is_none().then(|| "validation.strict is off: conditions may never come out".to_owned()));
+        let discovery = discovery(file.provider_discovery)?;
         let security = SecurityContext { dev_permissive: permissive, namespace_authority: "dg_registry".to_owned() };
         let storage = file.runpack_storage.map(|table| storage(&table)).transpose()?;
         let artifact_bytes_max =
             file.runpack.max_artifact_bytes.as_ref().map_or(Ok(ARTIFACT_BYTES_MAX), Bytes::count)?;
-        Ok(Self { settings, policy, registry, security, storage, artifact_bytes_max, warnings })
+        Ok(Self {
+            settings,
+            policy,
+            registry,
+            contracts,
+            validation,
+            discovery,
+            security,
+            storage,
+            artifact_bytes_max,
+            warnings,
+        })
     }
 }
 
@@ -617,51 +646,4 @@ fn anchors(table: &Anchors) -> Result<AnchorPolicy, ConfigError> {
         });
     }
     Ok(AnchorPolicy { providers })
-}
-
-fn registry(tables: Vec<ProviderTable>, warnings: &mut Vec<String>) -> Result<Registry, ConfigError> {
-    let mut registry = Registry::default();
-    for table in tables {
-        let name = table.name.trim().to_owned();
-        let key = format!("providers.{name}");
-        let id = ProviderId::from(name.as_str());
-        if registry.contains(&id) {
-            return Err(wrong(key, format!("duplicate provider name: {name}")));
-        }
-        if matches!(table.trust, TrustPolicy::RequireSignature(_)) {
-            return Err(wrong(format!("{key}.trust"), "this version cannot check evidence signatures"));
-        }
-        if table.kind == ProviderKind::Mcp {
-            return Err(wrong(key, "this version asks no external MCP providers"));
-        }
-        let config = table.config.unwrap_or_else(|| toml::Value::Table(toml::Table::new()));
-        let provider: Arc<dyn Provider> = match name.as_str() {
-            "time" => Arc::new(section::<TimeConfig>(config, &key)?.build().map_err(|error| refused(&key, &error))?),
-            "env" => {
-                let config: EnvConfig = section(config, &key)?;
-                warnings.extend(config.warnings());
-                Arc::new(config.build().map_err(|error| refused(&key, &error))?)
-            }
-            "json" => Arc::new(section::<JsonConfig>(config, &key)?.build().map_err(|error| refused(&key, &error))?),
-            "http" => {
-                let config: HttpConfig = section(config, &key)?;
-                warnings.extend(config.warnings());
-                Arc::new(config.build().map_err(|error| refused(&key, &error))?)
-            }
-            other => {
-                let problem = format!("unknown builtin provider: {other}\nhint: there are time, env, json and http");
-                return Err(wrong(key, problem));
-            }
-        };
-        registry.insert(id, provider);
-    }
-    Ok(registry)
-}
-
-fn section<T: for<'de> Deserialize<'de>>(config: toml::Value, key: &str) -> Result<T, ConfigError> {
-    config.try_into().map_err(|error: toml::de::Error| wrong(format!("{key}.config"), error.message().to_owned()))
-}
-
-fn refused(key: &str, error: &runpack_providers::ConfigError) -> ConfigError {
-    wrong(format!("{key}.config"), error.to_string())
 }

@@ -1,18 +1,23 @@
 //! What `runpackd serve` reads besides what a run reads.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use runpack_core::model::{ProviderId, TenantId};
 use runpack_storage::runs::sqlite::{JournalMode, SqliteOptions, SyncMode};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
-use super::{ConfigError, RunConfiguration, read_text, wrong};
-use crate::access::{Access, EvidencePolicy, FeedbackLevel, FeedbackPolicy, Namespaces, Visible};
-use crate::tools::TOOLS;
+use super::access::{
+    AclTable, AuthMode, AuthTable, EvidenceTable, FeedbackSection, NamespaceTable, ProviderTable, ToolsTable, access,
+};
+use super::{ConfigError, Missing, RunConfiguration, read_text, wrong};
+use crate::access::Access;
+use crate::audit::{AuditOptions, Fsync, OnError, Rotation};
+use crate::docs::DocsConfig;
+use crate::http::{Replies, TlsOptions};
+use crate::limits::RateLimit;
+use crate::roots::Roots;
 
 /// What a service needs of a config.
 pub struct ServiceConfiguration {
@@ -26,17 +31,50 @@ pub struct ServiceConfiguration {
     pub runs: RunStoreConfig,
     /// Where data shapes are kept.
     pub schemas: SchemaStoreConfig,
+    /// Which documents are served.
+    pub docs: DocsConfig,
+    /// Where on this machine callers may name packs.
+    pub roots: Roots,
+    /// The audit log, if one is kept.
+    pub audit: Option<AuditOptions>,
+    /// Whether the audit log has the payloads of prechecks.
+    pub log_precheck_payloads: bool,
 }
 
-/// The HTTP side of `[server]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// `[server]`, as far as it is about connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerConfiguration {
-    /// A loopback address; port 0 takes any that is free.
-    pub bind: SocketAddr,
+    /// Which door is open.
+    pub door: Door,
     /// Bytes of one request's body.
     pub body_bytes_max: usize,
     /// Calls at work at once.
     pub inflight_max: usize,
+    /// How often each may call; as often as they like without it.
+    pub rate: Option<RateLimit>,
+}
+
+/// Where callers come in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Door {
+    /// The pipes of the process.
+    Stdio,
+    /// HTTP.
+    Http {
+        /// Port 0 takes any that is free.
+        bind: SocketAddr,
+        /// In what shape `/rpc` answers.
+        replies: Replies,
+        /// With what connections are made, if not in the clear.
+        tls: Option<TlsOptions>,
+    },
+}
+
+impl Door {
+    /// Whether others than this machine can knock.
+    pub fn is_exposed(&self) -> bool {
+        matches!(self, Self::Http { bind, .. } if !bind.ip().is_loopback())
+    }
 }
 
 /// `[run_state_store]`.
@@ -67,28 +105,50 @@ pub struct SchemaStoreConfig {
 /// The sections as written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct File {
-    server: Server,
-    namespace: NamespaceTable,
-    evidence: Evidence,
+pub(super) struct File {
+    pub(super) server: Server,
+    pub(super) namespace: NamespaceTable,
+    pub(super) evidence: EvidenceTable,
     run_state_store: StoreTable,
-    schema_registry: StoreTable,
-    providers: Vec<ProviderTable>,
+    pub(super) schema_registry: StoreTable,
+    pub(super) providers: Vec<ProviderTable>,
+    docs: DocsTable,
+    runpack: PackTable,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Server {
+struct PackTable {
+    roots: Vec<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct DocsTable {
+    enabled: Option<bool>,
+    enable_search: Option<bool>,
+    enable_resources: Option<bool>,
+    include_default_docs: Option<bool>,
+    extra_paths: Vec<PathBuf>,
+    max_doc_bytes: Option<u64>,
+    max_total_bytes: Option<u64>,
+    max_docs: Option<u64>,
+    max_sections: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Server {
     transport: Transport,
     bind: Option<String>,
     tls_termination: TlsTermination,
     max_body_bytes: Option<u64>,
     limits: Limits,
-    auth: Auth,
-    tls: Option<IgnoredAny>,
-    audit: Audit,
-    feedback: Feedback,
-    tools: ToolsTable,
+    pub(super) auth: AuthTable,
+    tls: Option<TlsTable>,
+    audit: AuditTable,
+    pub(super) feedback: FeedbackSection,
+    pub(super) tools: ToolsTable,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -98,6 +158,15 @@ enum Transport {
     Stdio,
     Http,
     Sse,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TlsTable {
+    cert_path: PathBuf,
+    key_path: PathBuf,
+    client_ca_path: Option<PathBuf>,
+    require_client_cert: Option<bool>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -112,100 +181,34 @@ enum TlsTermination {
 #[serde(default)]
 struct Limits {
     max_inflight: Option<u64>,
-    rate_limit: Option<IgnoredAny>,
+    rate_limit: Option<RateTable>,
+}
+
+#[derive(Debug, Default, Clone, Copy, Deserialize)]
+#[serde(default)]
+struct RateTable {
+    max_requests: Option<u32>,
+    window_ms: Option<u64>,
+    max_entries: Option<usize>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Auth {
-    mode: AuthMode,
-    bearer_tokens: Vec<IgnoredAny>,
-    mtls_subjects: Vec<IgnoredAny>,
-    allowed_tools: BTreeSet<String>,
-    principals: Vec<IgnoredAny>,
-}
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum AuthMode {
-    #[default]
-    LocalOnly,
-    BearerToken,
-    Mtls,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Audit {
-    path: Option<IgnoredAny>,
+struct AuditTable {
+    enabled: Option<bool>,
+    path: Option<PathBuf>,
     log_precheck_payloads: bool,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Feedback {
-    scenario_next: FeedbackTable,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct FeedbackTable {
-    default: Option<FeedbackLevel>,
-    local_only_default: Option<FeedbackLevel>,
-    max: Option<FeedbackLevel>,
-    trace_subjects: Option<BTreeSet<String>>,
-    trace_roles: Vec<IgnoredAny>,
-    evidence_subjects: BTreeSet<String>,
-    evidence_roles: Vec<IgnoredAny>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct ToolsTable {
-    mode: ToolsMode,
-    allowlist: BTreeSet<String>,
-    denylist: BTreeSet<String>,
-}
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum ToolsMode {
-    #[default]
-    Filter,
-    Passthrough,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct NamespaceTable {
-    allow_default: bool,
-    default_tenants: Vec<u64>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(default)]
-struct Evidence {
-    allow_raw_values: bool,
-    require_provider_opt_in: bool,
-}
-
-impl Default for Evidence {
-    fn default() -> Self {
-        Self { allow_raw_values: false, require_provider_opt_in: true }
-    }
-}
-
-#[derive(Debug, Deserialize)]
-struct ProviderTable {
-    name: String,
-    #[serde(default)]
-    allow_raw: bool,
+    fsync: Fsync,
+    fsync_interval_ms: Option<u64>,
+    on_error: OnError,
+    rotate_bytes: Option<u64>,
+    rotate_keep: Option<u32>,
 }
 
 /// Both stores have these keys, and each some of its own.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct StoreTable {
+pub(super) struct StoreTable {
     #[serde(rename = "type")]
     kind: StoreKind,
     path: Option<PathBuf>,
@@ -215,6 +218,7 @@ struct StoreTable {
     max_versions: Option<u64>,
     max_schema_bytes: Option<u64>,
     max_entries: Option<u64>,
+    pub(super) acl: AclTable,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -244,95 +248,35 @@ impl ServiceConfiguration {
     /// # Errors
     /// See [`ConfigError`]; also for what this version does not do, which is
     /// refused rather than left out.
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        Self::parse(&read_text(path)?, &path.display().to_string())
+    pub fn read(path: &Path, missing: Missing) -> Result<Self, ConfigError> {
+        Self::parse(&read_text(path)?, &path.display().to_string(), missing)
     }
 
     /// As [`Self::read`], for a text.
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub fn parse(text: &str, path: &str) -> Result<Self, ConfigError> {
-        let run = RunConfiguration::parse(text, path)?;
+    pub fn parse(text: &str, path: &str, missing: Missing) -> Result<Self, ConfigError> {
+        let run = RunConfiguration::parse(text, path, missing)?;
         let failed = |source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) };
         let file: File = toml::from_str(text).map_err(failed)?;
-        not_yet(&file.server)?;
         let server = server(&file.server)?;
         let runs = run_store(&file.run_state_store)?;
         let schemas = schema_store(&file.schema_registry)?;
-        let access = access(file)?;
-        Ok(Self { run, server, access, runs, schemas })
-    }
-}
-
-/// What is not done yet is refused: an operator who asked for it must not
-/// believe to have it.
-fn not_yet(server: &Server) -> Result<(), ConfigError> {
-    let transport = match server.transport {
-        Transport::Http => None,
-        Transport::Stdio => Some("`stdio` (the default) is not served by this version"),
-        Transport::Sse => Some("`sse` is not served by this version"),
-    };
-    let http = "hint: set transport = \"http\"";
-    let local = "hint: take it out and keep to auth.mode = \"local_only\" on a loopback address";
-    let auth = &server.auth;
-    let not = [
-        ("transport", transport.is_some(), transport.unwrap_or_default(), http),
-        ("auth.mode", auth.mode != AuthMode::LocalOnly, "this version serves local callers only", local),
-        ("auth.bearer_tokens", !auth.bearer_tokens.is_empty(), "this version checks no tokens", local),
-        ("auth.mtls_subjects", !auth.mtls_subjects.is_empty(), "this version checks no certificates", local),
-        ("auth.principals", !auth.principals.is_empty(), "this version knows no roles", local),
-        ("tls", server.tls.is_some(), "this version does not speak TLS", local),
-        (
-            "tls_termination",
-            server.tls_termination == TlsTermination::Upstream,
-            "this version cannot stand behind a proxy",
-            local,
-        ),
-        (
-            "limits.rate_limit",
-            server.limits.rate_limit.is_some(),
-            "this version limits no rates",
-            "hint: take it out; limits.max_inflight bounds the load",
-        ),
-        ("audit.path", server.audit.path.is_some(), "this version writes no audit log", "hint: take it out"),
-        (
-            "audit.log_precheck_payloads",
-            server.audit.log_precheck_payloads,
-            "this version writes no audit log",
-            "hint: take it out",
-        ),
-        (
-            "feedback.scenario_next.trace_roles",
-            !server.feedback.scenario_next.trace_roles.is_empty(),
-            "this version knows no roles",
-            "hint: name subjects instead",
-        ),
-        (
-            "feedback.scenario_next.evidence_roles",
-            !server.feedback.scenario_next.evidence_roles.is_empty(),
-            "this version knows no roles",
-            "hint: name subjects instead",
-        ),
-    ];
-    match not.into_iter().find(|(_, asked, _, _)| *asked) {
-        None => Ok(()),
-        Some((key, _, problem, hint)) => Err(wrong(format!("server.{key}"), format!("{problem}\n{hint}"))),
+        let docs = docs(&file.docs)?;
+        let mut access = access(&file)?;
+        if !(docs.enabled && docs.search) {
+            access.visible.denied.insert("decision_gate_docs_search".to_owned());
+        }
+        let log_precheck_payloads = file.server.audit.log_precheck_payloads;
+        let audit = audit(&file.server.audit)?;
+        let roots = roots(&file.runpack)?;
+        Ok(Self { run, server, access, runs, schemas, docs, roots, audit, log_precheck_payloads })
     }
 }
 
 fn server(server: &Server) -> Result<ServerConfiguration, ConfigError> {
-    let Some(bind) = &server.bind else {
-        let problem = "http/sse transport requires bind address\nhint: set bind = \"127.0.0.1:4000\"";
-        return Err(wrong("server.bind", problem));
-    };
-    let bind: SocketAddr = bind.trim().parse().map_err(|_| {
-        wrong("server.bind", format!("`{bind}` is not an address and a port\nhint: write \"127.0.0.1:4000\""))
-    })?;
-    if !bind.ip().is_loopback() {
-        let problem = "non-loopback bind disallowed without auth policy\nhint: set bind = \"127.0.0.1:4000\"";
-        return Err(wrong("server.bind", problem));
-    }
+    let door = door(server)?;
     let body = server.max_body_bytes.unwrap_or(BODY_BYTES_MAX);
     let body_bytes_max = usize::try_from(body).ok().filter(|&bytes| bytes > 0);
     let inflight = server.limits.max_inflight.unwrap_or(INFLIGHT_MAX);
@@ -340,83 +284,117 @@ fn server(server: &Server) -> Result<ServerConfiguration, ConfigError> {
         return Err(wrong("server.limits.max_inflight", format!("must be between 1 and {INFLIGHT_LIMIT}")));
     }
     Ok(ServerConfiguration {
-        bind,
+        door,
         body_bytes_max: body_bytes_max.ok_or_else(|| wrong("server.max_body_bytes", "must be at least 1"))?,
         inflight_max: usize::try_from(inflight).unwrap_or(usize::MAX),
+        rate: server.limits.rate_limit.map(rate).transpose()?,
     })
 }
 
-fn access(file: File) -> Result<Access, ConfigError> {
-    let Server { auth, tools, feedback, .. } = file.server;
-    known(&auth.allowed_tools, "server.auth.allowed_tools", "unknown tool in allowlist")?;
-    known(&tools.allowlist, "server.tools.allowlist", "unknown tool in server.tools list")?;
-    known(&tools.denylist, "server.tools.denylist", "unknown tool in server.tools list")?;
-    let allow_default = file.namespace.allow_default;
-    if allow_default && file.namespace.default_tenants.is_empty() {
-        let problem = "namespace.allow_default requires namespace.default_tenants\nhint: name the tenants that may use namespace 1";
-        return Err(wrong("namespace.default_tenants", problem));
-    }
-    let tenants = file.namespace.default_tenants.into_iter().map(TenantId::new).collect::<Option<_>>();
-    let agreeing = file.providers.into_iter().filter(|provider| provider.allow_raw);
-    Ok(Access {
-        visible: Visible {
-            listed_all_the_same: tools.mode == ToolsMode::Passthrough,
-            allowed: tools.allowlist,
-            denied: tools.denylist,
-        },
-        allowed_tools: auth.allowed_tools,
-        namespaces: Namespaces {
-            allow_default,
-            default_tenants: tenants.ok_or_else(|| wrong("namespace.default_tenants", "a tenant is at least 1"))?,
-        },
-        feedback: feedback_policy(feedback.scenario_next)?,
-        evidence: EvidencePolicy {
-            allow_raw: file.evidence.allow_raw_values,
-            provider_must_agree: file.evidence.require_provider_opt_in,
-            agreeing: agreeing.map(|provider| ProviderId::from(provider.name.trim())).collect(),
-        },
-    })
-}
-
-/// Tools of the wire that this version does not serve yet. A list that names
-/// them is no mistake.
-const TOOLS_TO_COME: &[&str] = &[
-    "evidence_query",
-    "providers_list",
-    "provider_contract_get",
-    "provider_check_schema_get",
-    "schemas_register",
-    "schemas_list",
-    "schemas_get",
-    "scenarios_list",
-    "precheck",
-    "decision_gate_docs_search",
-];
-
-fn known(names: &BTreeSet<String>, key: &str, problem: &str) -> Result<(), ConfigError> {
-    let served = |name: &str| TOOLS_TO_COME.contains(&name) || TOOLS.iter().any(|tool| tool.name == name);
-    match names.iter().find(|name| !served(name)) {
-        None => Ok(()),
-        Some(name) => Err(wrong(key, format!("{problem}: {name}"))),
-    }
-}
-
-fn feedback_policy(table: FeedbackTable) -> Result<FeedbackPolicy, ConfigError> {
-    let usual = FeedbackPolicy::default();
-    let policy = FeedbackPolicy {
-        default: table.default.unwrap_or(usual.default),
-        local_default: table.local_only_default.unwrap_or(usual.local_default),
-        max: table.max.unwrap_or(usual.max),
-        trace_subjects: table.trace_subjects.unwrap_or(usual.trace_subjects),
-        evidence_subjects: table.evidence_subjects,
+fn rate(table: RateTable) -> Result<RateLimit, ConfigError> {
+    let within = |key: &str, value: u64, from: u64, to: u64| match (from..=to).contains(&value) {
+        true => Ok(value),
+        false => Err(wrong(format!("server.limits.rate_limit.{key}"), format!("must be between {from} and {to}"))),
     };
-    for (name, level) in [("default", policy.default), ("local_only_default", policy.local_default)] {
-        if level > policy.max {
-            let key = format!("server.feedback.scenario_next.{name}");
-            return Err(wrong(key.clone(), format!("{key} exceeds max\nhint: {} is the most", policy.max)));
+    let requests = within("max_requests", u64::from(table.max_requests.unwrap_or(1_000)), 1, 100_000)?;
+    let window = within("window_ms", table.window_ms.unwrap_or(1_000), 100, 60_000)?;
+    let entries = within("max_entries", table.max_entries.unwrap_or(4_096) as u64, 1, 65_536)?;
+    Ok(RateLimit {
+        max_requests: u32::try_from(requests).unwrap_or(u32::MAX),
+        window: Duration::from_millis(window),
+        max_entries: usize::try_from(entries).unwrap_or(usize::MAX),
+    })
+}
+
+/// The audit log, if one is asked for: by a path, or by name.
+fn audit(table: &AuditTable) -> Result<Option<AuditOptions>, ConfigError> {
+    if !table.enabled.unwrap_or(table.path.is_some()) {
+        return Ok(None);
+    }
+    let usual = AuditOptions::default();
+    let rotation = match (table.rotate_bytes, table.rotate_keep.unwrap_or(ROTATED)) {
+        (None, _) => None,
+        (Some(0), _) => return Err(wrong("server.audit.rotate_bytes", "must be at least 1")),
+        (Some(bytes), keep) => match NonZeroU32::new(keep) {
+            Some(keep) => Some(Rotation { bytes, keep }),
+            None => return Err(wrong("server.audit.rotate_keep", "must be at least 1")),
+        },
+    };
+    Ok(Some(AuditOptions {
+        path: table.path.clone(),
+        rotation,
+        fsync: table.fsync,
+        fsync_interval: table.fsync_interval_ms.map_or(usual.fsync_interval, Duration::from_millis),
+        on_error: table.on_error,
+    }))
+}
+
+/// Audit logs that are kept besides the one that is written.
+const ROTATED: u32 = 10;
+
+fn door(server: &Server) -> Result<Door, ConfigError> {
+    let (auth, tls) = (server.auth.mode, server.tls.as_ref());
+    let replies = match server.transport {
+        Transport::Stdio => {
+            if auth != AuthMode::LocalOnly {
+                return Err(wrong("server.auth.mode", "stdio transport only supports local_only auth"));
+            }
+            if tls.is_some() {
+                return Err(wrong("server.tls", "stdio transport does not support tls"));
+            }
+            return Ok(Door::Stdio);
+        }
+        Transport::Http => Replies::Json,
+        Transport::Sse => Replies::EventStream,
+    };
+    let bind = bind(server)?;
+    let upstream = server.tls_termination == TlsTermination::Upstream;
+    if auth == AuthMode::LocalOnly && !bind.ip().is_loopback() {
+        let problem = "non-loopback bind disallowed without auth policy\nhint: set bind = \"127.0.0.1:4000\", or \
+                       auth.mode = \"bearer_token\" or \"mtls\"";
+        return Err(wrong("server.bind", problem));
+    }
+    if auth == AuthMode::LocalOnly && upstream {
+        let problem =
+            "behind a proxy everybody comes from this machine\nhint: set auth.mode to \"bearer_token\" or \"mtls\"";
+        return Err(wrong("server.tls_termination", problem));
+    }
+    if !bind.ip().is_loopback() && tls.is_none() && !upstream {
+        let problem = "non-loopback bind requires TLS\nhint: set [server.tls], or tls_termination = \"upstream\" if a \
+                       proxy terminates it";
+        return Err(wrong("server.bind", problem));
+    }
+    if auth == AuthMode::Mtls {
+        let certified = tls.is_some_and(|tls| tls.client_ca_path.is_some());
+        let proxied = upstream && !server.auth.trusted_proxies.is_empty();
+        if !certified && !proxied {
+            let problem = "mtls has nobody to believe\nhint: set server.tls.client_ca_path, or behind a proxy \
+                           tls_termination = \"upstream\" and auth.trusted_proxies";
+            return Err(wrong("server.auth.mode", problem));
+        }
+        if tls.is_some_and(|tls| tls.require_client_cert == Some(false)) && !proxied {
+            let problem = "mtls requires client certificates\nhint: leave it out";
+            return Err(wrong("server.tls.require_client_cert", problem));
         }
     }
-    Ok(policy)
+    let tls = tls.map(|tls| TlsOptions {
+        cert_path: tls.cert_path.clone(),
+        key_path: tls.key_path.clone(),
+        client_ca_path: tls.client_ca_path.clone(),
+        require_client_cert: tls.require_client_cert.unwrap_or(true),
+    });
+    Ok(Door::Http { bind, replies, tls })
+}
+
+fn bind(server: &Server) -> Result<SocketAddr, ConfigError> {
+    let Some(bind) = &server.bind else {
+        let problem = "http/sse transport requires bind address\nhint: set bind = \"127.0.0.1:4000\"";
+        return Err(wrong("server.bind", problem));
+    };
+    let bind: SocketAddr = bind.trim().parse().map_err(|_| {
+        wrong("server.bind", format!("`{bind}` is not an address and a port\nhint: write \"127.0.0.1:4000\""))
+    })?;
+    Ok(bind)
 }
 
 fn run_store(table: &StoreTable) -> Result<RunStoreConfig, ConfigError> {
@@ -461,6 +439,45 @@ fn store_path(table: &StoreTable, section: &str) -> Result<Option<(PathBuf, Sqli
     }
 }
 
+/// Roots of packs.
+const ROOTS_MAX: usize = 64;
+
+fn roots(table: &PackTable) -> Result<Roots, ConfigError> {
+    if table.roots.len() > ROOTS_MAX {
+        return Err(wrong("runpack.roots", format!("must be at most {ROOTS_MAX} directories")));
+    }
+    if let Some(root) = table.roots.iter().find(|root| !root.is_absolute()) {
+        return Err(wrong("runpack.roots", format!("`{}` is not absolute", root.display())));
+    }
+    Ok(Roots::new(table.roots.clone()))
+}
+
+/// More documents, sections and bytes than these are a mistake.
+const EXTRA_PATHS_MAX: usize = 64;
+
+fn docs(table: &DocsTable) -> Result<DocsConfig, ConfigError> {
+    let usual = DocsConfig::default();
+    let within = |key: &str, value: Option<u64>, usual: u64, most: u64| match value.unwrap_or(usual) {
+        value if (1..=most).contains(&value) => Ok(value),
+        _ => Err(wrong(format!("docs.{key}"), format!("must be between 1 and {most}"))),
+    };
+    let count = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+    if table.extra_paths.len() > EXTRA_PATHS_MAX {
+        return Err(wrong("docs.extra_paths", format!("must be at most {EXTRA_PATHS_MAX} paths")));
+    }
+    Ok(DocsConfig {
+        enabled: table.enabled.unwrap_or(usual.enabled),
+        search: table.enable_search.unwrap_or(usual.search),
+        resources: table.enable_resources.unwrap_or(usual.resources),
+        default_docs: table.include_default_docs.unwrap_or(usual.default_docs),
+        extra_paths: table.extra_paths.clone(),
+        doc_bytes_max: within("max_doc_bytes", table.max_doc_bytes, usual.doc_bytes_max, 1_048_576)?,
+        total_bytes_max: within("max_total_bytes", table.max_total_bytes, usual.total_bytes_max, 8_388_608)?,
+        docs_max: count(within("max_docs", table.max_docs, usual.docs_max as u64, 256)?),
+        sections_max: count(within("max_sections", table.max_sections, usual.sections_max as u64, 10)?),
+    })
+}
+
 fn above_zero(key: &str, value: Option<u64>) -> Result<Option<u64>, ConfigError> {
     if value == Some(0) { Err(wrong(key, "must be at least 1")) } else { Ok(value) }
 }
@@ -470,7 +487,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<ServiceConfiguration, String> {
-        ServiceConfiguration::parse(text, "test").map_err(|error| error.to_string())
+        ServiceConfiguration::parse(text, "test", Missing::Refuse).map_err(|error| error.to_string())
     }
 
     const HTTP: &str = "[server]\ntransport = \"http\"\nbind = \"127.0.0.1:0\"\n";
@@ -492,8 +509,7 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused_with_its_key() {
         let table = [
-            ("", "server.transport: `stdio`"),
-            ("[server]\ntransport = \"sse\"\n", "server.transport: `sse`"),
+            ("[server]\ntransport = \"sse\"\n", "server.bind: http/sse transport requires bind address"),
             ("[server]\ntransport = \"http\"\n", "server.bind: http/sse transport requires bind address"),
             (
                 "[server]\ntransport = \"http\"\nbind = \"localhost:1\"\n",
@@ -504,15 +520,57 @@ mod tests {
                 "server.bind: non-loopback bind disallowed without auth policy",
             ),
             ("{}max_body_bytes = 0\n", "server.max_body_bytes: must be at least 1"),
-            ("{}tls_termination = \"upstream\"\n", "server.tls_termination: "),
+            ("{}tls_termination = \"upstream\"\n", "server.tls_termination: behind a proxy everybody"),
+            (
+                "[server]\ntransport = \"http\"\nbind = \"0.0.0.0:0\"\n[server.auth]\nmode = \"bearer_token\"\nbearer_tokens = [\"a\"]\n",
+                "server.bind: non-loopback bind requires TLS",
+            ),
+            (
+                "[server.auth]\nmode = \"bearer_token\"\nbearer_tokens = [\"a\"]\n",
+                "stdio transport only supports local_only auth",
+            ),
             ("{}[server.limits]\nmax_inflight = 0\n", "server.limits.max_inflight: must be between"),
-            ("{}[server.limits.rate_limit]\n", "server.limits.rate_limit: "),
-            ("{}[server.auth]\nmode = \"bearer_token\"\nbearer_tokens = [\"a\"]\n", "server.auth.mode: "),
-            ("{}[server.auth]\nmode = \"mtls\"\n", "server.auth.mode: "),
+            ("{}[server.limits.rate_limit]\nwindow_ms = 99\n", "server.limits.rate_limit.window_ms: must be between"),
+            (
+                "{}[server.auth]\nmode = \"bearer_token\"\n",
+                "server.auth.bearer_tokens: bearer_token auth requires a token",
+            ),
+            (
+                "{}[server.auth]\nmode = \"bearer_token\"\nbearer_tokens = [\"a b\"]\n",
+                "server.auth.bearer_tokens: a token has 1 to 256 bytes",
+            ),
+            (
+                "{}[server.auth]\nmode = \"bearer_token\"\nbearer_tokens = [\"sha256:00\"]\n",
+                "server.auth.bearer_tokens: `sha256:` is followed by",
+            ),
+            (
+                "{}[server.auth]\nmode = \"bearer_token\"\nbearer_token_files = [\"/nonexistent/x\"]\n",
+                "server.auth.bearer_token_files: cannot read `/nonexistent/x`",
+            ),
+            (
+                "{}[server.auth]\nmode = \"bearer_token\"\nbearer_token_env = [\"RUNPACK_NONE\"]\n",
+                "server.auth.bearer_token_env: the variable `RUNPACK_NONE` is not set",
+            ),
+            (
+                "{}[server.auth]\nmode = \"mtls\"\nmtls_subjects = [\"CN=a\"]\n",
+                "server.auth.mode: mtls has nobody to believe",
+            ),
+            ("{}[server.auth]\nmode = \"mtls\"\n", "server.auth."),
             ("{}[server.auth]\nallowed_tools = [\"x\"]\n", "server.auth.allowed_tools: unknown tool in allowlist: x"),
-            ("{}[[server.auth.principals]]\nsubject = \"loopback\"\n", "server.auth.principals: "),
-            ("{}[server.tls]\ncert_path = \"a\"\nkey_path = \"b\"\n", "server.tls: "),
-            ("{}[server.audit]\npath = \"a\"\n", "server.audit.path: "),
+            (
+                "{}[[server.auth.principals]]\nsubject = \"a\"\n[[server.auth.principals]]\nsubject = \"a\"\n",
+                "server.auth.principals: the subject `a` comes twice",
+            ),
+            (
+                "{}[[server.auth.principals]]\nsubject = \"a\"\nroles = [{ name = \"TenantAdmin\", tenant_id = 0 }]\n",
+                "server.auth.principals.roles: a tenant is at least 1",
+            ),
+            (
+                "{}[[schema_registry.acl.rules]]\neffect = \"allow\"\n",
+                "schema_registry.acl.rules: the built-in rules are not changed",
+            ),
+            ("[server.tls]\ncert_path = \"a\"\nkey_path = \"b\"\n", "server.tls: stdio transport does not support tls"),
+            ("{}[server.audit]\npath = \"a\"\nrotate_bytes = 0\n", "server.audit.rotate_bytes: must be at least 1"),
             ("{}[server.tools]\ndenylist = [\"x\"]\n", "server.tools.denylist: unknown tool in server.tools list: x"),
             (
                 "{}[server.feedback.scenario_next]\ndefault = \"evidence\"\n",

@@ -4,6 +4,12 @@
 //! neither the protocol that carried them nor the transport; the faces (`rpc`
 //! and those to come) decode, call and render by this table.
 
+mod decision_gate_docs_search;
+mod evidence_query;
+mod precheck;
+mod provider_check_schema_get;
+mod provider_contract_get;
+mod providers_list;
 mod runpack_export;
 mod runpack_verify;
 mod scenario_define;
@@ -12,10 +18,18 @@ mod scenario_start;
 mod scenario_status;
 mod scenario_submit;
 mod scenario_trigger;
+mod scenarios_list;
+mod schema;
+mod schemas_get;
+mod schemas_list;
+mod schemas_register;
 
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
+use jsonschema::Validator;
 use runpack_core::engine::Scenario;
 use runpack_core::model::{NamespaceId, ScenarioId, TenantId};
 use runpack_core::read::{self, Admit, Refusal, Unknown};
@@ -23,11 +37,16 @@ use runpack_storage::runs::WriteError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use crate::access::{Caller, Denied};
+use crate::audit::Metric;
 use crate::gatekeeper::GateError;
+use crate::roots::RootError;
 use crate::scenarios::DefineError;
 use crate::service::Service;
+use crate::talk::talk;
+use crate::watch::Trace;
 
 /// Every tool, in the order in which they are listed.
 pub const TOOLS: &[Tool] = &[
@@ -37,8 +56,18 @@ pub const TOOLS: &[Tool] = &[
     scenario_next::TOOL,
     scenario_submit::TOOL,
     scenario_trigger::TOOL,
+    evidence_query::TOOL,
     runpack_export::TOOL,
     runpack_verify::TOOL,
+    providers_list::TOOL,
+    provider_contract_get::TOOL,
+    provider_check_schema_get::TOOL,
+    schemas_register::TOOL,
+    schemas_list::TOOL,
+    schemas_get::TOOL,
+    scenarios_list::TOOL,
+    precheck::TOOL,
+    decision_gate_docs_search::TOOL,
 ];
 
 /// One tool.
@@ -46,12 +75,58 @@ pub const TOOLS: &[Tool] = &[
 pub struct Tool {
     /// Its name.
     pub name: &'static str,
+    /// Its name for people.
+    pub title: &'static str,
     /// What it does, for whoever chooses a tool.
     pub description: &'static str,
-    /// The JSON Schema of its arguments, as text.
-    pub input_schema: &'static str,
+    /// The file of its two JSON Schemas, as text.
+    pub schemas: &'static str,
+    /// What calling it means for the world.
+    pub hints: Hints,
     /// Does it.
-    pub run: for<'a> fn(&'a Service, &'a Caller, Value) -> Running<'a>,
+    pub run: for<'a> fn(&'a Service, &'a Context, Value) -> Running<'a>,
+}
+
+/// What calling a tool means for the world, in the words of the Model Context
+/// Protocol. Clients ask their users by these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hints {
+    /// Nothing is different afterwards.
+    pub read_only: bool,
+    /// Something may be gone afterwards.
+    pub destructive: bool,
+    /// The same call again makes no further difference.
+    pub idempotent: bool,
+    /// What is outside is asked or told.
+    pub open_world: bool,
+}
+
+impl Hints {
+    const READS: Self = Self { read_only: true, destructive: false, idempotent: true, open_world: false };
+    const WRITES: Self = Self { read_only: false, destructive: false, idempotent: false, open_world: false };
+    const WRITES_ONCE: Self = Self { idempotent: true, ..Self::WRITES };
+    const QUESTION: Self = Self { open_world: true, ..Self::READS };
+    const ASKS: Self = Self { idempotent: true, open_world: true, ..Self::WRITES };
+}
+
+/// For whom a tool works.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Who asked.
+    pub caller: Caller,
+    /// Set when nobody waits for the answer any more.
+    pub stop: CancellationToken,
+    /// What ties together what is noted of the call.
+    pub trace: Trace,
+    /// The tool, once it is known.
+    pub tool: &'static str,
+}
+
+impl Context {
+    /// For `caller`, who waits.
+    pub fn new(caller: Caller, trace: Trace) -> Self {
+        Self { caller, stop: CancellationToken::new(), trace, tool: "" }
+    }
 }
 
 /// A tool at work.
@@ -82,7 +157,7 @@ impl Answer {
 pub enum ToolError {
     /// Write the arguments differently.
     #[error("{0}")]
-    Arguments(#[from] Refusal),
+    Arguments(String),
     /// Ask the operator. The reason is in the log; callers only hear the word.
     #[error("unauthorized")]
     Denied(String),
@@ -101,17 +176,42 @@ pub enum ToolError {
     /// Ask again: nothing was written.
     #[error("{0}")]
     Busy(String),
+    /// Have the server's limit raised.
+    #[error("{0}")]
+    TooLarge(String),
     /// Look at the server.
     #[error("{0}")]
     Internal(String),
+    /// Nobody waited for the answer.
+    #[error("the call was cancelled")]
+    Cancelled,
     /// Look at the server.
     #[error("serialization failed")]
     Serialization,
 }
 
+impl ToolError {
+    /// Where no page ended.
+    fn cursor() -> Self {
+        Self::Arguments("invalid cursor\nhint: pass the next_token of the page before, or none".to_owned())
+    }
+}
+
+impl From<Refusal> for ToolError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Arguments(refusal.to_string())
+    }
+}
+
 impl From<Denied> for ToolError {
     fn from(denied: Denied) -> Self {
         Self::Denied(denied.0)
+    }
+}
+
+impl From<RootError> for ToolError {
+    fn from(error: RootError) -> Self {
+        Self::Runpack(error.to_string())
     }
 }
 
@@ -153,32 +253,183 @@ fn arguments<T: DeserializeOwned + Admit>(arguments: Value) -> Result<T, ToolErr
     Ok(read::ingest_value(arguments, Unknown::Drop)?)
 }
 
+/// Items of a page, unless the call says otherwise.
+const PAGE: i64 = 50;
+/// Items of a page at most.
+const PAGE_MAX: i64 = 1_000;
+
+/// How many items a page has.
+fn page_limit(limit: Option<i64>) -> Result<usize, ToolError> {
+    let limit = limit.unwrap_or(PAGE);
+    let problem = || ToolError::Arguments(format!("limit must be between 1 and {PAGE_MAX}"));
+    let within = Some(limit).filter(|limit| (1..=PAGE_MAX).contains(limit));
+    within.and_then(|limit| usize::try_from(limit).ok()).ok_or_else(problem)
+}
+
 /// The scenario a call names, if the caller may act there for the tenant.
 fn scenario(
     service: &Service,
-    caller: &Caller,
+    context: &Context,
     tenant: TenantId,
     namespace: NamespaceId,
     id: &ScenarioId,
 ) -> Result<Arc<Scenario>, ToolError> {
-    service.access.may_enter(caller, Some(tenant), namespace)?;
+    service.enter(context, Some(tenant), namespace)?;
     let found = service.scenarios.get(namespace, id).map_err(|error| ToolError::Internal(error.to_string()))?;
     found.ok_or_else(|| ToolError::NotFound("scenario not defined".to_owned()))
 }
 
+/// The tools of one service, as callers see them.
+pub struct Tools {
+    service: Arc<Service>,
+    served: Vec<Served>,
+}
+
+/// A tool with its schemas read.
+pub struct Served {
+    /// The tool.
+    pub tool: Tool,
+    /// The schema of its arguments.
+    pub input: Value,
+    /// The schema of its answers.
+    pub output: Value,
+    arguments: Validator,
+}
+
+/// Why a call came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// There is no such tool, as far as callers know.
+    #[error("unknown tool")]
+    Unknown,
+    /// The tool says why.
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+    /// It panicked.
+    #[error("the call came to an unforeseen end\nhint: ask for the run's status before you repeat it")]
+    Unforeseen,
+}
+
+impl Tools {
+    /// `tools` over `service`.
+    ///
+    /// # Errors
+    /// The name of a tool whose schema is none; a test looks at every tool.
+    pub fn new(service: Arc<Service>, tools: &[Tool]) -> Result<Self, String> {
+        let served = tools.iter().map(|tool| {
+            let input = schema::served(tool.schemas, "input");
+            let arguments = jsonschema::draft202012::new(&input).map_err(|error| format!("{}: {error}", tool.name))?;
+            Ok(Served { tool: *tool, input, output: schema::served(tool.schemas, "output"), arguments })
+        });
+        Ok(Self { served: served.collect::<Result<_, String>>()?, service })
+    }
+
+    /// What tools work on.
+    pub fn service(&self) -> &Service {
+        &self.service
+    }
+
+    /// The tools that are listed, in order.
+    pub fn listed(&self) -> impl Iterator<Item = &Served> {
+        self.served.iter().filter(|served| self.service.access.visible.lists(served.tool.name))
+    }
+
+    /// The tool of that name, if callers may know of it.
+    pub fn get(&self, name: &str) -> Option<&Served> {
+        let sees = |served: &&Served| self.service.access.visible.sees(served.tool.name);
+        self.served.iter().find(|served| served.tool.name == name).filter(sees)
+    }
+
+    /// Calls a tool. One that panics is answered too.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn call(&self, context: &Context, name: &str, arguments: Value) -> Result<Answer, CallError> {
+        let tool = self.get(name).ok_or(CallError::Unknown)?.tool;
+        let context = &Context { tool: tool.name, ..context.clone() };
+        let watch = &self.service.watch;
+        let call = async {
+            if let Err(fault) = watch.ready() {
+                return Err(ToolError::Internal(format!("{fault}\nhint: calls are refused until it can be")));
+            }
+            let may = self.service.access.may_call(&context.caller, tool.name);
+            watch.authorized(context, tool.name, may.as_ref().err().map(|denied| denied.0.as_str()));
+            may?;
+            watch.used(context, Metric::ToolCalls, 1);
+            let asked = (tool.name == precheck::TOOL.name && watch.audit.is_some()).then(|| arguments.clone());
+            let outcome = tokio::select! {
+                biased;
+                outcome = (tool.run)(&self.service, context, arguments) => outcome?,
+                () = context.stop.cancelled() => return Err(ToolError::Cancelled),
+            };
+            if let Some(metric) = usage(tool.name) {
+                watch.used(context, metric, 1);
+            }
+            if let Some(asked) = asked {
+                watch.precheck(context, asked, outcome.json());
+            }
+            Ok(outcome)
+        };
+        // A panic leaves no lock of ours in a state that matters: stores write
+        // under theirs only after everything that can fail.
+        let outcome = AssertUnwindSafe(call).catch_unwind().await.map_err(|_| CallError::Unforeseen)?;
+        outcome.map_err(|error| CallError::Tool(told(tool.name, error)))
+    }
+}
+
+impl Served {
+    /// Holds `arguments` against the tool's schema.
+    ///
+    /// # Errors
+    /// The first places that do not fit, each with its path.
+    pub fn admit(&self, arguments: &Value) -> Result<(), String> {
+        const SHOWN: usize = 5;
+        let faults: Vec<_> = self.arguments.iter_errors(arguments).take(SHOWN).map(|fault| placed(&fault)).collect();
+        if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
+    }
+}
+
+fn placed(fault: &jsonschema::ValidationError<'_>) -> String {
+    let place = fault.instance_path().to_string();
+    format!("{}: {}", if place.is_empty() { "arguments" } else { &place }, fault.masked())
+}
+
+/// What besides a call a tool uses up.
+fn usage(tool: &str) -> Option<Metric> {
+    match tool {
+        "scenario_start" => Some(Metric::RunsStarted),
+        "evidence_query" => Some(Metric::EvidenceQueries),
+        "runpack_export" => Some(Metric::RunpackExports),
+        "schemas_register" => Some(Metric::SchemasWritten),
+        _ => None,
+    }
+}
+
+/// Errors an operator has to see are told here, since callers see less.
+fn told(tool: &str, error: ToolError) -> ToolError {
+    match &error {
+        ToolError::Denied(reason) => talk(&format!("denied: {tool}: {reason}")),
+        ToolError::Internal(message) => talk(&format!("error: {tool}: {message}")),
+        _ => {}
+    }
+    error
+}
+
 /// The row of a tool: its file's `call` between reading and writing, and the
-/// schema of the same name.
+/// schemas of the same name.
 macro_rules! tool {
-    ($name:literal, $description:literal) => {
+    ($name:literal, $title:literal, $hints:ident, $description:literal) => {
         /// The tool's row in the table.
         pub(super) const TOOL: $crate::tools::Tool = $crate::tools::Tool {
             name: $name,
+            title: $title,
             description: $description,
-            input_schema: include_str!(concat!("../../../schemas/tools/", $name, ".json")),
-            run: |service, caller, arguments| {
+            schemas: include_str!(concat!("../../../schemas/tools/", $name, ".json")),
+            hints: $crate::tools::Hints::$hints,
+            run: |service, context, arguments| {
                 Box::pin(async move {
                     let arguments = $crate::tools::arguments(arguments)?;
-                    $crate::tools::Answer::of(&call(service, caller, arguments).await?)
+                    $crate::tools::Answer::of(&call(service, context, arguments).await?)
                 })
             },
         };

@@ -11,13 +11,14 @@ use runpack_storage::packs::{
 use runpack_storage::runs::RunKey;
 use serde::{Deserialize, Serialize};
 
-use super::{ToolError, scenario};
-use crate::access::Caller;
+use super::{Context, ToolError, scenario};
 use crate::service::Service;
 use crate::talk::talk;
 
 super::tool!(
     "runpack_export",
+    "Export a pack",
+    WRITES_ONCE,
     "Export a run as a pack that anybody can verify: manifest, scenario and logs, whole or not at all. It goes to the \
      server's pack storage if one is configured, else to output_dir, which must be absent, empty, or hold a pack of \
      the same run, which is then replaced. A run may be exported while it goes on."
@@ -46,8 +47,11 @@ struct Packed {
     storage_uri: Option<String>,
 }
 
-async fn call(service: &Service, caller: &Caller, arguments: Arguments) -> Result<Packed, ToolError> {
-    let scenario = scenario(service, caller, arguments.tenant_id, arguments.namespace_id, &arguments.scenario_id)?;
+async fn call(service: &Service, context: &Context, arguments: Arguments) -> Result<Packed, ToolError> {
+    let scenario = scenario(service, context, arguments.tenant_id, arguments.namespace_id, &arguments.scenario_id)?;
+    if let (None, Some(target)) = (&service.packs, &arguments.output_dir) {
+        service.roots.admit(&context.caller, target)?;
+    }
     // Storage waits for disks and networks on a runtime of its own, which it
     // cannot enter from a thread that drives this one.
     let exported = std::thread::scope(|scope| scope.spawn(|| pack(service, &scenario, &arguments)).join());
@@ -55,6 +59,7 @@ async fn call(service: &Service, caller: &Caller, arguments: Arguments) -> Resul
     if let Published::Replaced { leftover: Some(leftover) } = &exported.published {
         talk(&format!("warning: what is left of a replaced pack could not be removed: {}", leftover.display()));
     }
+    service.watch.metrics.exported();
     Ok(Packed { manifest: exported.manifest, report: exported.report, storage_uri: exported.storage_uri })
 }
 

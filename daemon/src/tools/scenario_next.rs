@@ -2,12 +2,14 @@ use runpack_core::model::{GateEvalRecord, GateEvaluation, NextRequest, ScenarioI
 use runpack_core::read::Admit;
 use serde::{Deserialize, Serialize};
 
-use super::{ToolError, scenario};
-use crate::access::{Caller, FeedbackLevel};
+use super::{Context, ToolError, scenario};
+use crate::access::FeedbackLevel;
 use crate::service::Service;
 
 super::tool!(
     "scenario_next",
+    "May the run go on?",
+    ASKS,
     "Ask, on behalf of an agent, whether a run may go on: the gates of its stage are decided on fresh evidence. The \
      same trigger_id again answers the same decision. Feedback says which conditions a gate came out by, as far as \
      the server permits."
@@ -43,12 +45,13 @@ struct Feedback {
     gate_records: Option<Vec<GateEvalRecord>>,
 }
 
-async fn call(service: &Service, caller: &Caller, arguments: Arguments) -> Result<Told, ToolError> {
+async fn call(service: &Service, context: &Context, arguments: Arguments) -> Result<Told, ToolError> {
     let request = &arguments.request;
-    let scenario = scenario(service, caller, request.tenant_id, request.namespace_id, &arguments.scenario_id)?;
+    let scenario = scenario(service, context, request.tenant_id, request.namespace_id, &arguments.scenario_id)?;
     let answer = service.gatekeeper.next(&scenario, request).await?;
+    service.decided(&answer);
 
-    let granted = service.access.feedback.grant(caller, arguments.feedback);
+    let granted = service.access.feedback.grant(&context.caller, arguments.feedback);
     let silent = granted.level == FeedbackLevel::Summary && arguments.feedback.is_none() && granted.denied.is_none();
     let mut feedback =
         Feedback { level: granted.level, denied_reason: granted.denied, gate_evaluations: None, gate_records: None };

@@ -2,12 +2,13 @@ use runpack_core::model::{ScenarioId, ScenarioStatus, StatusRequest};
 use runpack_core::read::Admit;
 use serde::Deserialize;
 
-use super::{ToolError, scenario};
-use crate::access::Caller;
+use super::{Context, ToolError, scenario};
 use crate::service::Service;
 
 super::tool!(
     "scenario_status",
+    "Status of a run",
+    WRITES,
     "Say where a run stands: its stage, its last decision and the packets issued so far. No gate is asked, but that \
      the status was asked for is recorded in the run."
 );
@@ -21,8 +22,8 @@ struct Arguments {
 
 impl Admit for Arguments {}
 
-async fn call(service: &Service, caller: &Caller, arguments: Arguments) -> Result<ScenarioStatus, ToolError> {
+async fn call(service: &Service, context: &Context, arguments: Arguments) -> Result<ScenarioStatus, ToolError> {
     let request = &arguments.request;
-    let scenario = scenario(service, caller, request.tenant_id, request.namespace_id, &arguments.scenario_id)?;
+    let scenario = scenario(service, context, request.tenant_id, request.namespace_id, &arguments.scenario_id)?;
     Ok(service.gatekeeper.status(&scenario, request).await?)
 }

@@ -2,12 +2,13 @@ use runpack_core::model::{ScenarioId, SubmitRequest, SubmitResult};
 use runpack_core::read::{Admit, Refusal, below};
 use serde::Deserialize;
 
-use super::{ToolError, scenario};
-use crate::access::Caller;
+use super::{Context, ToolError, scenario};
 use crate::service::Service;
 
 super::tool!(
     "scenario_submit",
+    "Hand something in",
+    WRITES_ONCE,
     "Hand something in during a run, to be kept with it. It decides no gate. The payload is recorded as it is and \
      everybody who audits the run can read it: hand in no secrets."
 );
@@ -25,8 +26,8 @@ impl Admit for Arguments {
     }
 }
 
-async fn call(service: &Service, caller: &Caller, arguments: Arguments) -> Result<SubmitResult, ToolError> {
+async fn call(service: &Service, context: &Context, arguments: Arguments) -> Result<SubmitResult, ToolError> {
     let request = &arguments.request;
-    let scenario = scenario(service, caller, request.tenant_id, request.namespace_id, &arguments.scenario_id)?;
+    let scenario = scenario(service, context, request.tenant_id, request.namespace_id, &arguments.scenario_id)?;
     Ok(service.gatekeeper.submit(&scenario, request).await?)
 }

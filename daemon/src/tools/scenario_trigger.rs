@@ -2,12 +2,13 @@ use runpack_core::model::{ScenarioId, TriggerEvent, TriggerResult};
 use runpack_core::read::{Admit, Refusal, below};
 use serde::Deserialize;
 
-use super::{ToolError, scenario};
-use crate::access::Caller;
+use super::{Context, ToolError, scenario};
 use crate::service::Service;
 
 super::tool!(
     "scenario_trigger",
+    "Trigger a run",
+    ASKS,
     "Tell a run that something happened, and answer what was decided. Only a tick looks at stage timeouts. The same \
      trigger_id again answers the same decision. The payload is recorded as it is and everybody who audits the run \
      can read it: send no secrets."
@@ -26,8 +27,10 @@ impl Admit for Arguments {
     }
 }
 
-async fn call(service: &Service, caller: &Caller, arguments: Arguments) -> Result<TriggerResult, ToolError> {
+async fn call(service: &Service, context: &Context, arguments: Arguments) -> Result<TriggerResult, ToolError> {
     let event = &arguments.trigger;
-    let scenario = scenario(service, caller, event.tenant_id, event.namespace_id, &arguments.scenario_id)?;
-    Ok(service.gatekeeper.trigger(&scenario, event).await?.result)
+    let scenario = scenario(service, context, event.tenant_id, event.namespace_id, &arguments.scenario_id)?;
+    let answer = service.gatekeeper.trigger(&scenario, event).await?;
+    service.decided(&answer);
+    Ok(answer.result)
 }

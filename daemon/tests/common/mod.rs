@@ -7,10 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use runpackd_lib::access::Caller;
-use runpackd_lib::config::ServiceConfiguration;
+use runpackd_lib::config::{Missing, ServiceConfiguration};
 use runpackd_lib::rpc::Rpc;
 use runpackd_lib::service::Service;
-use runpackd_lib::tools::{TOOLS, Tool};
+use runpackd_lib::tools::{Context, TOOLS, Tool, Tools};
+use runpackd_lib::watch::Trace;
 use serde_json::{Value, json};
 
 /// The time at which every drive begins.
@@ -26,10 +27,10 @@ pub const CONFIG: &str = "[server]\ntransport = \"http\"\nbind = \"127.0.0.1:0\"
     [[providers]]\nname = \"time\"\ntype = \"builtin\"\n\n[[providers]]\nname = \"env\"\ntype = \"builtin\"\nallow_raw = true\n\
     config = { allowlist = [\"HOME\"] }\n";
 
-/// The face over a fresh service with that config.
-pub fn face(config: &str, tools: &'static [Tool]) -> Rpc {
-    let configuration = ServiceConfiguration::parse(config, "test").unwrap();
-    Rpc::new(Arc::new(Service::open(configuration).unwrap()), tools)
+/// The tools over a fresh service with that config.
+pub fn tools(config: &str, tools: &[Tool]) -> Arc<Tools> {
+    let configuration = ServiceConfiguration::parse(config, "test", Missing::Refuse).unwrap();
+    Arc::new(Tools::new(Arc::new(Service::open(configuration).unwrap()), tools).unwrap())
 }
 
 /// Calls without a server in between.
@@ -45,12 +46,24 @@ impl Direct {
 
     pub fn with(config: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        Self { rpc: face(config, TOOLS), runtime }
+        Self { rpc: Rpc::new(tools(config, TOOLS)), runtime }
+    }
+
+    /// The HTTP status and the response to a call.
+    pub fn ask(&self, tool: &str, arguments: Value) -> (u16, Value) {
+        self.raw(request(tool, arguments).to_string().as_bytes())
+    }
+
+    /// The answer to a call.
+    pub fn answer(&self, tool: &str, arguments: Value) -> Value {
+        let (status, mut response) = self.ask(tool, arguments);
+        assert_eq!(status, 200, "{response}");
+        response["result"]["content"][0]["json"].take()
     }
 
     /// The HTTP status and the response to these bytes.
     pub fn raw(&self, body: &[u8]) -> (u16, Value) {
-        let reply = self.runtime.block_on(self.rpc.answer(&Caller::loopback(), body));
+        let reply = self.runtime.block_on(self.rpc.answer(Context::new(Caller::loopback(), Trace::stdio()), body));
         (reply.status, serde_json::from_slice(&reply.body).unwrap())
     }
 }

@@ -52,7 +52,10 @@ impl Evidence {
 /// believed, and a value that is too large becomes the error
 /// `evidence_too_large`. An error makes the condition Unknown whatever the
 /// comparator says.
-pub(super) fn judge(
+///
+/// # Errors
+/// A value without a canonical form.
+pub fn judge(
     condition: &ConditionSpec,
     evidence: &Evidence,
     settings: &Settings,

@@ -12,6 +12,7 @@ mod ids;
 mod packet;
 mod run;
 mod scenario;
+mod shape;
 pub(crate) mod tagged;
 mod time;
 mod trigger;
@@ -41,5 +42,6 @@ pub use scenario::{
     AdvanceTo, BranchRule, Comparator, ConditionSpec, EvidenceQuery, GateOutcome, GateSpec, OnTimeout, PacketSpec,
     PolicyRef, Requirement, ScenarioSpec, SchemaRef, StageSpec, TimeoutSpec, TrustRequirement,
 };
+pub use shape::{DataShapeRecord, DataShapeSignature};
 pub use time::{BadTimestamp, Date, Instant, Timestamp};
 pub use trigger::{RunConfig, TriggerEvent, TriggerKind, TriggerRecord};

@@ -5,17 +5,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use runpack_core::canon::{CanonError, Digest, to_vec};
 use runpack_core::engine::{Entry, Head, Scenario};
 use runpack_core::model::{
-    DecisionId, NamespaceId, PacketId, RunState, RunStatus, ScenarioId, SubmissionId, SubmissionRecord, TriggerId,
+    DataShapeRecord, DecisionId, NamespaceId, PacketId, RunState, RunStatus, ScenarioId, SchemaId, SubmissionId,
+    SubmissionRecord, TenantId, TriggerId,
 };
 use runpack_core::pack::layout::Log;
 use serde::Serialize;
 
+use super::shapes::Filling;
 use super::{
-    Decided, Defined, PAGE_ENTRIES_MAX, Page, Pruned, ReadError, RunKey, RunStore, ScenarioStore, StoreFault,
-    StoredScenario, Which, WriteError,
+    Decided, Defined, PAGE_ENTRIES_MAX, Page, Pruned, ReadError, Registered, RunKey, RunStore, ScenarioStore, ShapeKey,
+    ShapePage, ShapeStore, StoreFault, StoredScenario, Which, WriteError,
 };
 
-/// Runs and scenarios that live as long as the process.
+/// Runs, scenarios and data shapes that live as long as the process.
 #[derive(Debug, Default)]
 pub struct MemoryRuns {
     kept: Mutex<Kept>,
@@ -26,7 +28,11 @@ struct Kept {
     runs: BTreeMap<RunKey, Stored>,
     pruned: BTreeSet<RunKey>,
     scenarios: Vec<(Arc<Scenario>, bool)>,
+    shapes: BTreeMap<(TenantId, NamespaceId), Shapes>,
 }
+
+/// Records of one tenant in one namespace, by id and version, each with its size.
+type Shapes = BTreeMap<(SchemaId, String), (DataShapeRecord, usize)>;
 
 /// A run, and where in its logs things are.
 #[derive(Debug)]
@@ -183,6 +189,59 @@ impl ScenarioStore for MemoryRuns {
             |scenario: &Scenario| scenario.spec().namespace_id == namespace && scenario.spec().scenario_id == *id;
         let found = kept.scenarios.iter_mut().find(|(scenario, retired)| !retired && named(scenario));
         Ok(found.map(|(_, retired)| *retired = true).is_some())
+    }
+}
+
+impl ShapeStore for MemoryRuns {
+    fn register(&self, record: &DataShapeRecord, entries_max: Option<u64>) -> Result<Registered, WriteError> {
+        let bytes = to_vec(record).map_err(|error| WriteError::Refused(StoreFault(error.to_string())))?.len();
+        let mut kept = self.lock();
+        let shapes = kept.shapes.entry((record.tenant_id, record.namespace_id)).or_default();
+        if entries_max.is_some_and(|most| shapes.len() as u64 >= most) {
+            return Ok(Registered::Full);
+        }
+        let key = (record.schema_id.clone(), record.version.clone());
+        if shapes.contains_key(&key) {
+            return Ok(Registered::Conflict);
+        }
+        shapes.insert(key, (record.clone(), bytes));
+        Ok(Registered::New)
+    }
+
+    fn shape(&self, key: &ShapeKey) -> Result<Option<DataShapeRecord>, ReadError> {
+        let kept = self.lock();
+        let shapes = kept.shapes.get(&(key.tenant_id, key.namespace_id));
+        let found = shapes.and_then(|shapes| shapes.get(&(key.schema_id.clone(), key.version.clone())));
+        Ok(found.map(|(record, _)| record.clone()))
+    }
+
+    fn shapes(
+        &self,
+        tenant: TenantId,
+        namespace: NamespaceId,
+        after: Option<(&SchemaId, &str)>,
+        limit: usize,
+    ) -> Result<ShapePage, ReadError> {
+        let kept = self.lock();
+        let mut filling = Filling::new(limit);
+        let from = match after {
+            Some((id, version)) => Bound::Excluded((id.clone(), version.to_owned())),
+            None => Bound::Unbounded,
+        };
+        let shapes = kept.shapes.get(&(tenant, namespace)).into_iter();
+        for (record, bytes) in
+            shapes.flat_map(|shapes| shapes.range((from.clone(), Bound::Unbounded))).map(|(_, kept)| kept)
+        {
+            if !filling.has_room(*bytes) {
+                break;
+            }
+            filling.page.records.push(record.clone());
+        }
+        Ok(filling.page)
+    }
+
+    fn shape_count(&self, tenant: TenantId, namespace: NamespaceId) -> Result<u64, ReadError> {
+        Ok(self.lock().shapes.get(&(tenant, namespace)).map_or(0, |shapes| shapes.len() as u64))
     }
 }
 

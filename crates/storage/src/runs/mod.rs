@@ -1,8 +1,10 @@
-//! Run logs: append-only, one head per run, compared before every append.
+//! Run logs: append-only, one head per run, compared before every append. With
+//! them what runs are started from, and the data shapes that are registered.
 
 mod logs;
 mod memory;
 mod scenarios;
+mod shapes;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 pub mod suite;
@@ -17,6 +19,7 @@ use runpack_core::pack::layout::Log;
 pub use logs::StoredRun;
 pub use memory::MemoryRuns;
 pub use scenarios::{Defined, ScenarioStore, StoredScenario};
+pub use shapes::{Registered, SHAPES_PAGE_BYTES_MAX, SHAPES_PAGE_MAX, ShapeKey, ShapePage, ShapeStore};
 
 /// Entries that [`RunStore::page`] answers at most, whatever was asked.
 pub const PAGE_ENTRIES_MAX: usize = 1_000;

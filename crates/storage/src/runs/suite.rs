@@ -1,5 +1,6 @@
-//! What every run store must hold. An implementation calls [`holds`] and
-//! [`scenarios_hold`] in its tests; they panic where it is wrong.
+//! What every run store must hold. An implementation calls [`holds`],
+//! [`scenarios_hold`] and [`shapes_hold`] in its tests; they panic where it is
+//! wrong.
 
 #![allow(clippy::unwrap_used, reason = "a failure is the answer")]
 
@@ -10,15 +11,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use runpack_core::canon::to_vec;
 use runpack_core::engine::{self, Entry, Head, Policy, Scenario, Settings, SubmitOutcome};
 use runpack_core::model::{
-    NamespaceId, PacketPayload, RunConfig, RunState, RunStatus, SubmitRequest, Timestamp, ToolMethod, TriggerEvent,
-    TriggerKind,
+    DataShapeRecord, NamespaceId, PacketPayload, RunConfig, RunState, RunStatus, SchemaId, SubmitRequest, TenantId,
+    Timestamp, ToolMethod, TriggerEvent, TriggerKind,
 };
 use runpack_core::pack::layout::Log;
 use runpack_core::pack::{PackSink, RunLogs};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Defined, Page, RunKey, RunStore, ScenarioStore, StoredRun, Which, WriteError};
+use super::{
+    Defined, Page, Registered, RunKey, RunStore, SHAPES_PAGE_BYTES_MAX, SHAPES_PAGE_MAX, ScenarioStore, ShapeKey,
+    ShapePage, ShapeStore, StoredRun, Which, WriteError,
+};
 
 /// A run that is decided as it goes: what a store is asked to keep.
 pub struct Story {
@@ -62,7 +66,7 @@ impl Story {
     /// Begins a run with packets. Not stored yet.
     pub fn begin(scenario: &Arc<Scenario>, run: &str, namespace: u64) -> (Self, Vec<Entry>) {
         let config = RunConfig {
-            tenant_id: runpack_core::model::TenantId::new(1).unwrap(),
+            tenant_id: TenantId::new(1).unwrap(),
             namespace_id: NamespaceId::new(1).unwrap(),
             run_id: run.into(),
             scenario_id: scenario.spec().scenario_id.clone(),
@@ -401,4 +405,167 @@ pub fn scenarios_hold(store: &dyn ScenarioStore) {
     assert_eq!(store.define(&other).unwrap(), Defined::New, "the id is free");
     let lines: Vec<_> = store.scenarios().unwrap().into_iter().map(|line| (line.spec_hash, line.retired)).collect();
     assert_eq!(lines, vec![(first.digest(), true), (other.digest(), false)]);
+}
+
+/// Every rule for data shapes. `fresh` makes a store and hands it over, once a
+/// rule.
+///
+/// # Panics
+/// Where a rule is broken.
+pub fn shapes_hold(fresh: impl Fn(&dyn Fn(&dyn ShapeStore))) {
+    fresh(&a_shape_is_kept_as_it_was_registered);
+    fresh(&a_shape_never_changes);
+    fresh(&shapes_come_in_order_of_their_bytes_page_by_page);
+    fresh(&a_page_of_large_shapes_is_short);
+    fresh(&no_more_shapes_than_allowed_are_kept);
+    fresh(&of_two_that_register_one_is_told);
+}
+
+/// A data shape whose schema says `note`.
+pub fn shape(tenant: u64, namespace: u64, id: &str, version: &str, note: &str) -> DataShapeRecord {
+    DataShapeRecord {
+        created_at: Timestamp::UnixMillis(-5),
+        description: None,
+        namespace_id: NamespaceId::new(namespace).unwrap(),
+        schema: json!({ "type": "object", "description": note, "maximum": 1.5 }),
+        schema_id: id.into(),
+        signing: None,
+        tenant_id: TenantId::new(tenant).unwrap(),
+        version: version.to_owned(),
+    }
+}
+
+/// All records of tenant 1 in namespace 1, in pages of at most `limit`.
+fn all_shapes(store: &dyn ShapeStore, limit: usize) -> Vec<DataShapeRecord> {
+    let (tenant, namespace) = (TenantId::new(1).unwrap(), NamespaceId::new(1).unwrap());
+    let mut found: Vec<DataShapeRecord> = Vec::new();
+    loop {
+        let after = found.last().map(|last| (last.schema_id.clone(), last.version.clone()));
+        let after = after.as_ref().map(|(id, version)| (id, version.as_str()));
+        let ShapePage { records, more } = store.shapes(tenant, namespace, after, limit).unwrap();
+        assert!(records.len() <= limit, "a page has no more records than were asked for");
+        assert!(!more || !records.is_empty(), "what is said to come does come");
+        found.extend(records);
+        if !more {
+            return found;
+        }
+    }
+}
+
+fn a_shape_is_kept_as_it_was_registered(store: &dyn ShapeStore) {
+    let mut signed = shape(1, 1, "s", "2", "signed");
+    signed.description = Some("what it is for".to_owned());
+    signed.signing = Some(runpack_core::model::DataShapeSignature {
+        algorithm: None,
+        key_id: "k".to_owned(),
+        signature: "\u{0}\"".to_owned(),
+    });
+    signed.schema = json!({ "ü": [null, true, -0.5, 9_007_199_254_740_991_i64, { "a": {} }] });
+    let records = [shape(1, 1, "s", "1", ""), signed, shape(1, 2, "s", "1", "n"), shape(2, 1, "s", "1", "t")];
+    for record in &records {
+        assert_eq!(store.shape(&ShapeKey::of(record)).unwrap(), None);
+        assert_eq!(store.register(record, None).unwrap(), Registered::New);
+    }
+    for record in &records {
+        assert_eq!(store.shape(&ShapeKey::of(record)).unwrap().as_ref(), Some(record));
+    }
+    assert_eq!(store.shape(&ShapeKey::of(&shape(1, 1, "s", "3", ""))).unwrap(), None);
+    assert_eq!(store.shape(&ShapeKey::of(&shape(2, 2, "s", "1", ""))).unwrap(), None);
+    let count = |record: &DataShapeRecord| store.shape_count(record.tenant_id, record.namespace_id).unwrap();
+    assert_eq!(records.each_ref().map(count), [2, 2, 1, 1]);
+    assert_eq!(all_shapes(store, 10), records[..2], "of other tenants and namespaces none");
+}
+
+fn a_shape_never_changes(store: &dyn ShapeStore) {
+    let first = shape(1, 1, "s", "1", "first");
+    assert_eq!(store.register(&first, Some(5)).unwrap(), Registered::New);
+    for other in [first.clone(), shape(1, 1, "s", "1", "other")] {
+        assert_eq!(store.register(&other, Some(5)).unwrap(), Registered::Conflict);
+    }
+    assert_eq!(store.shape(&ShapeKey::of(&first)).unwrap(), Some(first.clone()));
+    assert_eq!(store.shape_count(first.tenant_id, first.namespace_id).unwrap(), 1);
+}
+
+fn shapes_come_in_order_of_their_bytes_page_by_page(store: &dyn ShapeStore) {
+    let names = [("ü", "1"), ("b", "10"), ("b", "9"), ("b", ""), ("", ""), ("", "x"), ("B", "1"), ("ba", "1")];
+    let mut expected: Vec<_> = names.iter().map(|(id, version)| shape(1, 1, id, version, "")).collect();
+    for record in &expected {
+        assert_eq!(store.register(record, None).unwrap(), Registered::New);
+        store.register(&shape(1, 2, record.schema_id.as_str(), "0", ""), None).unwrap();
+    }
+    expected.sort_by_key(ShapeKey::of);
+    for limit in [1, 2, 3, names.len() - 1, names.len(), usize::MAX] {
+        assert_eq!(all_shapes(store, limit), expected, "{limit} at a time");
+    }
+    let (tenant, namespace) = (expected[0].tenant_id, expected[0].namespace_id);
+    let between = SchemaId::from("b");
+    let page = store.shapes(tenant, namespace, Some((&between, "2")), 1).unwrap();
+    assert_eq!(page.records[0].version, "9", "a key that is not there has a place all the same");
+    assert!(page.more);
+    let end = SchemaId::from("\u{10ffff}");
+    assert_eq!(store.shapes(tenant, namespace, Some((&end, "")), 5).unwrap(), ShapePage::default());
+    let nobody = TenantId::new(9).unwrap();
+    assert_eq!(store.shapes(nobody, namespace, None, 5).unwrap(), ShapePage::default());
+    assert_eq!(store.shape_count(nobody, namespace).unwrap(), 0);
+}
+
+fn a_page_of_large_shapes_is_short(store: &dyn ShapeStore) {
+    let large = "much ".repeat(SHAPES_PAGE_BYTES_MAX / 5 / 3);
+    for version in ["1", "2", "3", "4"] {
+        let registered = store.register(&shape(1, 1, "large", version, &large), None).unwrap();
+        assert_eq!(registered, Registered::New);
+    }
+    let (tenant, namespace) = (TenantId::new(1).unwrap(), NamespaceId::new(1).unwrap());
+    let page = store.shapes(tenant, namespace, None, SHAPES_PAGE_MAX).unwrap();
+    assert_eq!((page.records.len(), page.more), (2, true), "three are more than a page holds");
+    assert_eq!(all_shapes(store, SHAPES_PAGE_MAX).len(), 4);
+}
+
+fn no_more_shapes_than_allowed_are_kept(store: &dyn ShapeStore) {
+    let (one, two, three) = (shape(1, 1, "s", "1", ""), shape(1, 1, "s", "2", ""), shape(1, 1, "s", "3", ""));
+    assert_eq!(store.register(&one, Some(0)).unwrap(), Registered::Full);
+    assert_eq!(store.register(&one, Some(2)).unwrap(), Registered::New);
+    assert_eq!(store.register(&two, Some(2)).unwrap(), Registered::New);
+    assert_eq!(store.register(&three, Some(2)).unwrap(), Registered::Full);
+    assert_eq!(store.register(&two, Some(2)).unwrap(), Registered::Full, "whatever it is");
+    assert_eq!(store.register(&shape(1, 2, "s", "1", ""), Some(2)).unwrap(), Registered::New, "another namespace");
+    assert_eq!(store.register(&shape(2, 1, "s", "1", ""), Some(2)).unwrap(), Registered::New, "another tenant");
+    assert_eq!(store.register(&three, Some(3)).unwrap(), Registered::New, "more are allowed now");
+    assert_eq!(store.register(&shape(1, 1, "s", "4", ""), Some(1)).unwrap(), Registered::Full);
+    assert_eq!(store.shape_count(one.tenant_id, one.namespace_id).unwrap(), 3);
+}
+
+fn of_two_that_register_one_is_told(store: &dyn ShapeStore) {
+    const WRITERS: u64 = 8;
+    const EACH: u64 = 10;
+    const MOST: u64 = 25;
+    let told = [const { AtomicU64::new(0) }; 3];
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let told = &told;
+            scope.spawn(move || {
+                for turn in 0..EACH {
+                    // Every second is of a name that all of them want.
+                    let name = if turn % 2 == 0 { format!("{writer}-{turn}") } else { format!("{turn}") };
+                    let record = shape(1, 1, &name, "1", &format!("of {writer}"));
+                    let registered = store.register(&record, Some(MOST)).unwrap();
+                    let column = match registered {
+                        Registered::New => 0,
+                        Registered::Conflict => 1,
+                        Registered::Full => 2,
+                    };
+                    told[column].fetch_add(1, Ordering::Relaxed);
+                    let found = store.shape(&ShapeKey::of(&record)).unwrap();
+                    match registered {
+                        Registered::New => assert_eq!(found, Some(record), "what was acknowledged is there"),
+                        Registered::Conflict => assert!(found.is_some()),
+                        Registered::Full => {}
+                    }
+                }
+            });
+        }
+    });
+    let [new, conflict, full] = told.map(AtomicU64::into_inner);
+    assert_eq!((new, new + conflict + full), (MOST, WRITERS * EACH), "as many as were allowed, and not one more");
+    assert_eq!(all_shapes(store, SHAPES_PAGE_MAX).len() as u64, MOST);
 }

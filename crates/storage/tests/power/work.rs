@@ -2,23 +2,25 @@
 //!
 //! A child keeps runs and exports packs, and says on standard output what was
 //! acknowledged to it: `ack run NAME ENTRIES`, `ack pack NAME DIGEST`,
-//! `ack scenario`, `ack pruned`. Step `n` of a run is the same in every process,
-//! so whoever reads that knows every byte that must be there.
+//! `ack scenario`, `ack shapes N`, `ack pruned`. Step `n` of a run, and the `n`th
+//! data shape, is the same in every process, so whoever reads that knows every
+//! byte that must be there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use runpack_core::canon::{Digest, to_vec};
 use runpack_core::engine::{Entry, Head, Scenario};
-use runpack_core::model::{RunState, Timestamp};
+use runpack_core::model::{DataShapeRecord, RunState, Timestamp};
 use runpack_core::pack::layout::Log;
 use runpack_core::pack::{BuildOptions, Verdict, VerifyOptions, verify};
 use runpack_storage::packs::{Destination, DirectoryReader, ExportRequest, Replace, export};
 use runpack_storage::runs::sqlite::{OpenError, SqliteOptions, SqliteRuns};
 use runpack_storage::runs::suite::{self, Story};
-use runpack_storage::runs::{RunKey, RunStore, ScenarioStore, WriteError};
+use runpack_storage::runs::{Registered, RunKey, RunStore, ScenarioStore, ShapeKey, ShapeStore, WriteError};
 use rusqlite::Connection;
 use serde_json::json;
 
@@ -143,6 +145,7 @@ pub(crate) fn begins(dir: &Path, options: &SqliteOptions) {
     let store = open();
     store.define(&scenario()).unwrap();
     say("ack scenario");
+    registers(&store, 0..2);
     take_on_all(&store, 1);
     std::thread::scope(|scope| {
         scope.spawn(|| take_on_all(&store, 4));
@@ -155,6 +158,19 @@ pub(crate) fn begins(dir: &Path, options: &SqliteOptions) {
     take_on_all(&store, 2);
     std::mem::forget(store);
     std::process::exit(0);
+}
+
+/// Registers data shapes of these numbers, and says how many there are.
+fn registers(store: &SqliteRuns, numbers: Range<u64>) {
+    for number in numbers {
+        assert_eq!(store.register(&shape(number), Some(number + 1)).unwrap(), Registered::New);
+        say(&format!("ack shapes {}", number + 1));
+    }
+}
+
+/// Longer than a page of the file.
+fn shape(number: u64) -> DataShapeRecord {
+    suite::shape(1, 1, &format!("shape-{number}"), "1", &"more ".repeat(1_200))
 }
 
 /// Goes on until it is killed.
@@ -188,6 +204,7 @@ pub(crate) fn ends(dir: &Path, options: &SqliteOptions) {
     }
     store.prune(&story.key()).unwrap();
     say("ack pruned");
+    registers(&store, 2..4);
     drop(store);
     let store = SqliteRuns::open(&path, options).unwrap();
     take_on_all(&store, 1);
@@ -228,6 +245,8 @@ pub(crate) struct Witness {
     /// In the order they were published.
     packs: Vec<(usize, String, String)>,
     scenario: usize,
+    /// When so many data shapes were known to be there.
+    shapes: Vec<(usize, u64)>,
     pruned: usize,
     /// Packs that were found whole, by what is in them; the same bytes are not
     /// verified twice.
@@ -238,8 +257,8 @@ impl Witness {
     pub(crate) fn of(said: &[(usize, String)]) -> Self {
         let never = usize::MAX;
         let whole = Mutex::default();
-        let (entries, packs) = (Vec::new(), Vec::new());
-        let mut witness = Self { runs: BTreeMap::new(), entries, packs, scenario: never, pruned: never, whole };
+        let (entries, packs, shapes) = (Vec::new(), Vec::new(), Vec::new());
+        let mut witness = Self { runs: BTreeMap::new(), entries, packs, scenario: never, shapes, pruned: never, whole };
         for (when, line) in said {
             // The test runner's own lines come in between.
             let Some((_, told)) = line.split_once("ack ") else { continue };
@@ -247,6 +266,7 @@ impl Witness {
                 ["run", run, total] => witness.entries.push((*when, run.to_owned(), total.parse().unwrap())),
                 ["pack", name, digest] => witness.packs.push((*when, name.to_owned(), digest.to_owned())),
                 ["scenario"] => witness.scenario = *when,
+                ["shapes", count] => witness.shapes.push((*when, count.parse().unwrap())),
                 ["pruned"] => witness.pruned = *when,
                 _ => panic!("`{line}` was not foreseen"),
             }
@@ -286,6 +306,13 @@ impl Witness {
         let kept = store.scenario(scenario.spec().namespace_id, &scenario.spec().scenario_id);
         if self.scenario < cut && kept.map_err(|error| damaged(&error))?.is_none() {
             return Err(Loss::Acknowledged("the scenario is gone".to_owned()));
+        }
+        let acknowledged = self.shapes.iter().filter(|(when, _)| *when < cut).map(|(_, count)| *count).max();
+        for number in 0..acknowledged.unwrap_or(0) {
+            let record = shape(number);
+            if store.shape(&ShapeKey::of(&record)).map_err(|error| damaged(&error))? != Some(record) {
+                return Err(Loss::Acknowledged(format!("data shape {number} is gone")));
+            }
         }
         if self.pruned < cut && report.tombstones != 1 {
             return Err(Loss::Acknowledged("what was pruned is there again".to_owned()));

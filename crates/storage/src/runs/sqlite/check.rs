@@ -8,9 +8,8 @@ use runpack_core::model::{DecisionRecord, SubmissionId};
 use runpack_core::pack::layout::Log;
 use rusqlite::{Connection, Rows, params};
 
-use super::read::{Found, damaged, find, key_of, parse, scenario_of, scenarios};
-use super::rows::{LOGS, Tombstone, link, number};
-use super::write::buried;
+use super::read::{Found, SHAPE, StoredShape, damaged, find, key_of, parse, scenario_of, scenarios};
+use super::rows::{LOGS, Tombstone, chained, link, number};
 use super::{SqliteRuns, digest_of, whole};
 use crate::runs::{Damage, ReadError, RunKey};
 
@@ -25,13 +24,15 @@ pub struct StoreReport {
     pub tombstones: u64,
     /// Scenarios looked at.
     pub scenarios: u64,
-    /// What is not as it was written; of each run the first place.
+    /// Data shapes looked at.
+    pub shapes: u64,
+    /// What is not as it was written; of each chain the first place.
     pub damage: Vec<Damage>,
 }
 
 impl SqliteRuns {
     /// Checks the whole store: the file as SQLite sees it, every run's chain
-    /// and head, the tombstones, the scenarios.
+    /// and head, the tombstones, the scenarios, the data shapes.
     ///
     /// # Errors
     /// [`ReadError::Unreadable`]; what is damaged is in the report.
@@ -54,6 +55,8 @@ impl SqliteRuns {
                 let checked = scenario_of(connection, &line.spec_hash);
                 report.told(checked)?;
             }
+            let checked = shapes(connection);
+            report.shapes = report.told(checked)?.unwrap_or_default();
             Ok(report)
         })
     }
@@ -218,7 +221,7 @@ fn tombstones(connection: &Connection) -> Result<u64, ReadError> {
         if whole(row.get(3)?)? != count.get() || previous != last {
             return Err(wrong("it does not follow the one before"));
         }
-        if buried(&previous, &body) != digest {
+        if chained(&previous, &body) != digest {
             return Err(wrong("it is not what its digest says"));
         }
         let tombstone: Tombstone = parse(&body).ok_or_else(|| wrong("it cannot be read"))?;
@@ -230,4 +233,20 @@ fn tombstones(connection: &Connection) -> Result<u64, ReadError> {
         last = digest;
     }
     Ok(count.get())
+}
+
+fn shapes(connection: &Connection) -> Result<u64, ReadError> {
+    let mut statement = connection.prepare(&format!("SELECT {SHAPE}, n FROM shapes ORDER BY n"))?;
+    let mut rows = statement.query([])?;
+    let (mut last, mut count) = (Digest::of(b""), 0);
+    while let Some(row) = rows.next()? {
+        count += 1;
+        let shape = StoredShape::of(row)?;
+        if whole(row.get(7)?)? != count || shape.previous != last {
+            return Err(shape.damaged("it does not follow the one before"));
+        }
+        shape.record()?;
+        last = shape.digest;
+    }
+    Ok(count)
 }

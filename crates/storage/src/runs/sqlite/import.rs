@@ -6,28 +6,34 @@ use std::path::Path;
 
 use runpack_core::canon::Digest;
 use runpack_core::engine::{Counts, Entry, Head};
-use runpack_core::model::{DecisionOutcome, RunState, RunStatus};
-use runpack_core::read::{self, Unknown};
-use rusqlite::{Connection, params};
+use runpack_core::model::{DataShapeRecord, DataShapeSignature, DecisionOutcome, RunState, RunStatus};
+use runpack_core::read::{self, Profile, Unknown};
+use rusqlite::{Connection, Row, params};
+use serde_json::json;
 
 use super::{FileStanding, OpenError, at_rest, say, standing};
-use crate::runs::{RunStore, StoreFault, WriteError};
+use crate::runs::{ReadError, Registered, RunKey, RunStore, ShapeKey, ShapeStore, StoreFault, WriteError};
 
 /// Bytes of one run's state; the reference writes no larger ones.
 const STATE_BYTES_MAX: i64 = 16 * 1024 * 1024;
 
+/// Bytes of one data shape's schema; the reference writes no larger ones.
+const SCHEMA_BYTES_MAX: i64 = 1024 * 1024;
+
 /// The version that is read.
 const REFERENCE_VERSION: i64 = 4;
 
-/// What became of the runs of a reference store.
+/// What became of the runs and data shapes of a reference store.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Imported {
     /// Runs that are in ours now.
     pub runs: Vec<String>,
     /// Runs that were in ours before, just so.
     pub known: Vec<String>,
-    /// Data shapes, which are not taken.
-    pub data_shapes: u64,
+    /// Data shapes that are in ours now.
+    pub shapes: Vec<String>,
+    /// Data shapes that were in ours before, just so.
+    pub known_shapes: Vec<String>,
 }
 
 /// Why nothing was imported.
@@ -47,9 +53,20 @@ pub enum ImportError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A data shape in it is not what its digest says, or cannot be one of ours.
+    #[error("data shape {shape} of the source: {problem}")]
+    Shape {
+        /// The data shape.
+        shape: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The source cannot be read on.
     #[error("the source cannot be read: {0}")]
     Unreadable(StoreFault),
+    /// Ours cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// Ours does not take it.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -61,13 +78,14 @@ impl From<rusqlite::Error> for ImportError {
     }
 }
 
-/// Takes the runs of a reference store into `store`: the newest version of
-/// each, after its digest, its ids and its logs were checked. Either every run
-/// of the source is sound, or none is taken.
+/// Takes the runs and data shapes of a reference store into `store`: the newest
+/// version of each run, after its digest, its ids and its logs were checked, and
+/// each data shape after its digest was. Either all of the source is sound, or
+/// nothing is taken.
 ///
 /// # Errors
 /// See [`ImportError`].
-pub fn import(source: &Path, store: &dyn RunStore) -> Result<Imported, ImportError> {
+pub fn import(source: &Path, store: &(impl RunStore + ShapeStore)) -> Result<Imported, ImportError> {
     let (connection, _copy) = at_rest(source)?;
     if !matches!(standing(&connection)?, FileStanding::Reference) {
         return Err(ImportError::NotReference(source.display().to_string()));
@@ -81,6 +99,10 @@ pub fn import(source: &Path, store: &dyn RunStore) -> Result<Imported, ImportErr
     for key in &keys {
         state(&connection, key).and_then(|state| entries(&state).map_err(|problem| refused(&key.2, &problem)))?;
     }
+    each_shape(&connection, |record| match store.shape(&ShapeKey::of(&record))? {
+        Some(known) if known != record => Err(refused_shape(&record, "another is registered under its name")),
+        _ => Ok(()),
+    })?;
     let mut imported = Imported::default();
     for key in &keys {
         let state = state(&connection, key)?;
@@ -91,15 +113,21 @@ pub fn import(source: &Path, store: &dyn RunStore) -> Result<Imported, ImportErr
         // where it went.
         match begin(store, &origin, &head, &entries) {
             Ok(()) => imported.runs.push(name),
-            Err(WriteError::Exists(_)) => match store.head(&crate::runs::RunKey::of(&head)) {
+            Err(WriteError::Exists(_)) => match store.head(&RunKey::of(&head)) {
                 Ok(Some(known)) if known == head => imported.known.push(name),
                 _ => return Err(WriteError::Exists(head.run_id).into()),
             },
             Err(error) => return Err(error.into()),
         }
     }
-    let shapes: i64 = connection.query_row("SELECT count(*) FROM data_shapes", [], |row| row.get(0))?;
-    imported.data_shapes = u64::try_from(shapes).unwrap_or_default();
+    each_shape(&connection, |record| {
+        let known = match store.register(&record, None)? {
+            Registered::New => &mut imported.shapes,
+            Registered::Conflict | Registered::Full => &mut imported.known_shapes,
+        };
+        known.push(name_of(&record));
+        Ok(())
+    })?;
     Ok(imported)
 }
 
@@ -201,4 +229,76 @@ fn entries(state: &RunState) -> Result<(Head, Vec<Entry>), String> {
         return Err("it does not stand where its decisions lead".to_owned());
     }
     Ok((origin, entries))
+}
+
+fn refused_shape(record: &DataShapeRecord, problem: &str) -> ImportError {
+    ImportError::Shape { shape: name_of(record), problem: problem.to_owned() }
+}
+
+fn name_of(record: &DataShapeRecord) -> String {
+    let DataShapeRecord { tenant_id, namespace_id, schema_id, version, .. } = record;
+    format!("{schema_id} {version} (tenant {tenant_id}, namespace {namespace_id})")
+}
+
+/// Hands over the data shapes of the source, one after the other.
+fn each_shape(
+    connection: &Connection,
+    mut each: impl FnMut(DataShapeRecord) -> Result<(), ImportError>,
+) -> Result<(), ImportError> {
+    // Nothing larger than the limit comes into memory.
+    let sql = "SELECT tenant_id, namespace_id, schema_id, version, \
+               CASE WHEN length(schema_json) <= ?1 THEN schema_json END, schema_hash, hash_algorithm, description, \
+               signing_key_id, signing_signature, signing_algorithm, created_at_json \
+               FROM data_shapes ORDER BY 1, 2, 3, 4";
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([SCHEMA_BYTES_MAX])?;
+    while let Some(row) = rows.next()? {
+        each(shape(row)?)?;
+    }
+    Ok(())
+}
+
+/// The record in a row of the source, if its schema is what its digest says.
+fn shape(row: &Row<'_>) -> Result<DataShapeRecord, ImportError> {
+    let text = |column: usize| row.get::<_, String>(column);
+    let (tenant, namespace, id, version) = (text(0)?, text(1)?, text(2)?, text(3)?);
+    let refused = |problem: String| {
+        let shape = format!("{id} {version} (tenant {tenant}, namespace {namespace})");
+        ImportError::Shape { shape, problem }
+    };
+    let Some(schema) = row.get::<_, Option<Vec<u8>>>(4)? else {
+        return Err(refused(format!("its schema has more than {SCHEMA_BYTES_MAX} bytes")));
+    };
+    let algorithm = text(6)?;
+    if algorithm != "sha256" {
+        return Err(refused(format!("its digest is of the algorithm `{algorithm}`")));
+    }
+    if Digest::of(&schema).to_string() != text(5)? {
+        return Err(refused("its schema is not what its digest says".to_owned()));
+    }
+    let number = |text: &str| {
+        let number = text.parse::<u64>().ok().filter(|number| number.to_string() == text);
+        number.ok_or_else(|| refused(format!("`{text}` is no tenant or namespace")))
+    };
+    let json = |what: &str, text: &[u8]| {
+        read::value(text, Profile::Ingest).map_err(|refusal| refused(format!("its {what}: {refusal}")))
+    };
+    let mut record = json!({
+        "tenant_id": number(&tenant)?,
+        "namespace_id": number(&namespace)?,
+        "schema_id": id,
+        "version": version,
+        "schema": json("schema", &schema)?,
+        "description": row.get::<_, Option<String>>(7)?,
+        "created_at": json("created_at", text(11)?.as_bytes())?,
+    });
+    let signing = (row.get::<_, Option<String>>(8)?, row.get(9)?, row.get(10)?);
+    match signing {
+        (Some(key_id), Some(signature), algorithm) => {
+            record["signing"] = json!(DataShapeSignature { algorithm, key_id, signature });
+        }
+        (None, None, None) => {}
+        _ => return Err(refused("half of its signature is missing".to_owned())),
+    }
+    read::ingest_value(record, Unknown::Refuse).map_err(|refusal| refused(refusal.to_string()))
 }

@@ -1,4 +1,4 @@
-//! Runs in a SQLite file.
+//! Runs, scenarios and data shapes in a SQLite file.
 
 mod check;
 mod import;
@@ -17,26 +17,28 @@ use std::time::Duration;
 
 use runpack_core::canon::{CanonError, Digest, to_vec};
 use runpack_core::engine::{Entry, Head, Scenario};
-use runpack_core::model::{NamespaceId, PacketId, ScenarioId, SubmissionId, SubmissionRecord};
+use runpack_core::model::{
+    DataShapeRecord, NamespaceId, PacketId, ScenarioId, SchemaId, SubmissionId, SubmissionRecord, TenantId,
+};
 use runpack_core::pack::layout::Log;
 use rusqlite::{Connection, OpenFlags};
 use serde::Deserialize;
 
 use super::{
-    Decided, Defined, Page, Pruned, ReadError, RunKey, RunStore, ScenarioStore, StoreFault, StoredScenario, Which,
-    WriteError,
+    Decided, Defined, Page, Pruned, ReadError, Registered, RunKey, RunStore, ScenarioStore, ShapeKey, ShapePage,
+    ShapeStore, StoreFault, StoredScenario, Which, WriteError,
 };
 use crate::packs::parent_of;
 pub use check::StoreReport;
 pub use import::{ImportError, Imported, import};
 use rows::{Origin, Row, Standing};
-use write::{Job, Work, Writer};
+use write::{Done, Job, Work, Writer};
 
 /// Marks a file as ours: `RPKD`.
 const APPLICATION_ID: i64 = 0x5250_4b44;
 
-/// The version of `schema.sql`.
-const SCHEMA_VERSION: i64 = 1;
+/// The version of `schema.sql`. Version 1 kept no data shapes.
+const SCHEMA_VERSION: i64 = 2;
 
 /// Writes that wait for the writer; more wait for room.
 const QUEUE_MAX: usize = 1_024;
@@ -120,6 +122,17 @@ pub enum OpenError {
         /// Its version.
         version: i64,
     },
+    /// An older program wrote it.
+    #[error(
+        "`{path}` has schema version {version}, and this program knows {SCHEMA_VERSION}\n\
+         hint: let the runpackd that wrote it export its runs (`runpackd store export`), and give this one a new file"
+    )]
+    Older {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: i64,
+    },
     /// It cannot be used.
     #[error("cannot open the run store `{path}`: {fault}")]
     Unusable {
@@ -148,6 +161,14 @@ pub struct SqliteRuns {
     _lock: Option<File>,
     /// Where a private copy is, if it had to be made.
     _copy: Option<tempfile::TempDir>,
+}
+
+/// SQLite takes a file of one byte for an empty one, and writes over it.
+fn not_a_stray_byte(path: &Path) -> Result<(), StoreFault> {
+    match std::fs::metadata(path) {
+        Ok(there) if there.len() == 1 => Err(StoreFault("file is not a database".to_owned())),
+        _ => Ok(()),
+    }
 }
 
 /// How a connection for reading is opened.
@@ -190,7 +211,9 @@ impl SqliteRuns {
         match private(OpenOptions::new().create_new(true).write(true)).open(path) {
             // SQLite syncs the entries of files that it makes itself; this one is ours.
             Ok(_) => sync_directory_of(path).map_err(io)?,
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                not_a_stray_byte(path).map_err(unusable)?;
+            }
             Err(error) => return Err(io(error)),
         }
         let connection = writing(path, options)?;
@@ -312,7 +335,7 @@ impl SqliteRuns {
         outcome
     }
 
-    fn send(&self, work: Work) -> Result<Pruned, WriteError> {
+    fn send(&self, work: Work) -> Result<Done, WriteError> {
         let gone = || WriteError::Refused(StoreFault("it is open for reading only, or being closed".to_owned()));
         let (reply, answer) = sync_channel(1);
         self.jobs.as_ref().ok_or_else(gone)?.send(Job { work, reply }).map_err(|_| gone())?;
@@ -395,7 +418,7 @@ impl RunStore for SqliteRuns {
     }
 
     fn prune(&self, key: &RunKey) -> Result<Pruned, WriteError> {
-        self.send(Work::Prune(key.clone()))
+        self.send(Work::Prune(key.clone())).map(|done| Pruned { entries: done.rows() })
     }
 
     fn ready(&self) -> Result<(), StoreFault> {
@@ -420,7 +443,7 @@ impl ScenarioStore for SqliteRuns {
         let namespace = integer(spec.namespace_id.get()).map_err(|error| WriteError::Refused(say(&error)))?;
         let (id, hash) = (spec.scenario_id.to_string(), scenario.digest());
         let new = self.send(Work::Define { namespace, id, hash, spec: scenario.canonical_bytes().to_vec() })?;
-        if new.entries == 1 {
+        if new.rows() == 1 {
             return Ok(Defined::New);
         }
         let known = self.scenario(spec.namespace_id, &spec.scenario_id);
@@ -457,7 +480,36 @@ impl ScenarioStore for SqliteRuns {
 
     fn retire(&self, namespace: NamespaceId, id: &ScenarioId) -> Result<bool, WriteError> {
         let namespace = integer(namespace.get()).map_err(|error| WriteError::Refused(say(&error)))?;
-        self.send(Work::Retire { namespace, id: id.to_string() }).map(|done| done.entries > 0)
+        self.send(Work::Retire { namespace, id: id.to_string() }).map(|done| done.rows() > 0)
+    }
+}
+
+impl ShapeStore for SqliteRuns {
+    fn register(&self, record: &DataShapeRecord, entries_max: Option<u64>) -> Result<Registered, WriteError> {
+        let body = to_vec(record).map_err(|error| unwritable(&error))?;
+        Ok(match self.send(Work::Register { key: ShapeKey::of(record), body, entries_max })? {
+            Done::Rows(_) => Registered::New,
+            Done::Conflict => Registered::Conflict,
+            Done::Full => Registered::Full,
+        })
+    }
+
+    fn shape(&self, key: &ShapeKey) -> Result<Option<DataShapeRecord>, ReadError> {
+        self.reading(|connection| read::shape(connection, key))
+    }
+
+    fn shapes(
+        &self,
+        tenant: TenantId,
+        namespace: NamespaceId,
+        after: Option<(&SchemaId, &str)>,
+        limit: usize,
+    ) -> Result<ShapePage, ReadError> {
+        self.reading(|connection| read::shapes(connection, tenant, namespace, after, limit))
+    }
+
+    fn shape_count(&self, tenant: TenantId, namespace: NamespaceId) -> Result<u64, ReadError> {
+        self.reading(|connection| read::shape_count(connection, tenant, namespace))
     }
 }
 
@@ -531,6 +583,7 @@ enum FileStanding {
     Empty,
     Ours,
     Newer(i64),
+    Older(i64),
     Reference,
     Foreign,
 }
@@ -544,6 +597,7 @@ fn standing(connection: &Connection) -> rusqlite::Result<FileStanding> {
     let version = number("user_version")?;
     Ok(match number("application_id")? {
         APPLICATION_ID if version == SCHEMA_VERSION => FileStanding::Ours,
+        APPLICATION_ID if version < SCHEMA_VERSION => FileStanding::Older(version),
         APPLICATION_ID => FileStanding::Newer(version),
         _ if tables == 0 => FileStanding::Empty,
         _ if table("store_meta")? && table("run_state_versions")? => FileStanding::Reference,
@@ -555,6 +609,7 @@ fn refused(path: &Path, found: &FileStanding) -> OpenError {
     let path = path.to_owned();
     match found {
         FileStanding::Newer(version) => OpenError::Newer { path, version: *version },
+        FileStanding::Older(version) => OpenError::Older { path, version: *version },
         FileStanding::Reference => OpenError::Reference(path),
         FileStanding::Empty | FileStanding::Ours | FileStanding::Foreign => OpenError::Foreign(path),
     }

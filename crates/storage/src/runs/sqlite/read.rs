@@ -3,16 +3,19 @@
 use runpack_core::canon::Digest;
 use runpack_core::engine::{Head, Scenario};
 use runpack_core::model::{
-    DecisionRecord, GateEvalRecord, NamespaceId, PacketId, PacketRecord, ScenarioId, ScenarioSpec, SubmissionId,
-    SubmissionRecord,
+    DataShapeRecord, DecisionRecord, GateEvalRecord, NamespaceId, PacketId, PacketRecord, ScenarioId, ScenarioSpec,
+    SchemaId, SubmissionId, SubmissionRecord, TenantId,
 };
 use runpack_core::pack::layout::Log;
-use rusqlite::{Connection, OptionalExtension, Params, params};
+use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use serde::de::DeserializeOwned;
 
-use super::rows::{Origin, Standing, link, number};
+use super::rows::{Origin, Standing, chained, link, number};
 use super::{digest_of, integer, whole};
-use crate::runs::{Damage, Decided, PAGE_ENTRIES_MAX, Page, ReadError, RunKey, StoreFault, StoredScenario, Which};
+use crate::runs::shapes::Filling;
+use crate::runs::{
+    Damage, Decided, PAGE_ENTRIES_MAX, Page, ReadError, RunKey, ShapeKey, ShapePage, StoreFault, StoredScenario, Which,
+};
 
 /// A run that was found, with its head checked.
 pub(super) struct Found {
@@ -210,11 +213,11 @@ pub(super) fn list(connection: &Connection, after: Option<&RunKey>, limit: usize
 }
 
 /// The key in the first three columns.
-pub(super) fn key_of(row: &rusqlite::Row<'_>) -> Result<RunKey, ReadError> {
+pub(super) fn key_of(row: &Row<'_>) -> Result<RunKey, ReadError> {
     let run_id: String = row.get(2)?;
     let ids = (row.get::<_, i64>(0)?, row.get::<_, i64>(1)?);
     let id = |value: i64| u64::try_from(value).ok();
-    let tenant_id = id(ids.0).and_then(runpack_core::model::TenantId::new);
+    let tenant_id = id(ids.0).and_then(TenantId::new);
     let namespace_id = id(ids.1).and_then(NamespaceId::new);
     match (tenant_id, namespace_id) {
         (Some(tenant_id), Some(namespace_id)) => Ok(RunKey { tenant_id, namespace_id, run_id: run_id.into() }),
@@ -267,6 +270,100 @@ pub(super) fn scenarios(connection: &Connection) -> Result<Vec<StoredScenario>, 
         lines.push(StoredScenario { namespace_id, scenario_id: scenario_id.into(), spec_hash, retired });
     }
     Ok(lines)
+}
+
+/// The columns of a data shape, as [`StoredShape::of`] reads them.
+pub(super) const SHAPE: &str = "tenant_id, namespace_id, schema_id, version, body, previous, digest";
+
+/// A data shape as it is stored; nothing is checked yet.
+pub(super) struct StoredShape {
+    tenant: i64,
+    namespace: i64,
+    schema_id: String,
+    version: String,
+    body: Vec<u8>,
+    pub(super) previous: Digest,
+    pub(super) digest: Digest,
+}
+
+impl StoredShape {
+    pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            tenant: row.get(0)?,
+            namespace: row.get(1)?,
+            schema_id: row.get(2)?,
+            version: row.get(3)?,
+            body: row.get(4)?,
+            previous: digest_of(row, 5)?,
+            digest: digest_of(row, 6)?,
+        })
+    }
+
+    /// The record, if it is what its digest says and filed under its own key.
+    pub(super) fn record(&self) -> Result<DataShapeRecord, ReadError> {
+        if chained(&self.previous, &self.body) != self.digest {
+            return Err(self.damaged("it is not what its digest says"));
+        }
+        let record: DataShapeRecord = parse(&self.body).ok_or_else(|| self.damaged("it cannot be read"))?;
+        let numbers = [record.tenant_id.get(), record.namespace_id.get()].map(i64::try_from);
+        let filed = numbers == [Ok(self.tenant), Ok(self.namespace)]
+            && record.schema_id.as_str() == self.schema_id
+            && record.version == self.version;
+        if filed { Ok(record) } else { Err(self.damaged("it is that of another key")) }
+    }
+
+    pub(super) fn damaged(&self, problem: &str) -> ReadError {
+        let Self { tenant, namespace, schema_id, version, .. } = self;
+        let place = format!("data shape {schema_id} {version} (tenant {tenant}, namespace {namespace})");
+        Damage { place, problem: problem.to_owned() }.into()
+    }
+}
+
+pub(super) fn shape(connection: &Connection, key: &ShapeKey) -> Result<Option<DataShapeRecord>, ReadError> {
+    let sql = format!(
+        "SELECT {SHAPE} FROM shapes WHERE tenant_id = ?1 AND namespace_id = ?2 AND schema_id = ?3 AND version = ?4"
+    );
+    let (tenant, namespace) = (integer(key.tenant_id.get())?, integer(key.namespace_id.get())?);
+    let mut statement = connection.prepare_cached(&sql)?;
+    let found = statement.query_row(params![tenant, namespace, key.schema_id.as_str(), key.version], StoredShape::of);
+    found.optional()?.map(|stored| stored.record()).transpose()
+}
+
+pub(super) fn shapes(
+    connection: &Connection,
+    tenant: TenantId,
+    namespace: NamespaceId,
+    after: Option<(&SchemaId, &str)>,
+    limit: usize,
+) -> Result<ShapePage, ReadError> {
+    let mut filling = Filling::new(limit);
+    // An id may be empty, so there is no key that comes before all others.
+    let beyond = after.map_or("", |_| "AND (schema_id, version) > (?4, ?5)");
+    let sql = format!(
+        "SELECT {SHAPE} FROM shapes WHERE tenant_id = ?1 AND namespace_id = ?2 {beyond} \
+         ORDER BY schema_id, version LIMIT ?3"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let (tenant, namespace) = (integer(tenant.get())?, integer(namespace.get())?);
+    let wanted = integer(filling.wanted() as u64)?;
+    let mut rows = match after {
+        Some((id, version)) => statement.query(params![tenant, namespace, wanted, id.as_str(), version])?,
+        None => statement.query(params![tenant, namespace, wanted])?,
+    };
+    while let Some(row) = rows.next()? {
+        // One that is no bytes is none of ours, as its record will say.
+        if !filling.has_room(row.get_ref(4)?.as_blob().map_or(0, <[u8]>::len)) {
+            break;
+        }
+        filling.page.records.push(StoredShape::of(row)?.record()?);
+    }
+    Ok(filling.page)
+}
+
+pub(super) fn shape_count(connection: &Connection, tenant: TenantId, namespace: NamespaceId) -> Result<u64, ReadError> {
+    let sql = "SELECT count(*) FROM shapes WHERE tenant_id = ?1 AND namespace_id = ?2";
+    let (tenant, namespace) = (integer(tenant.get())?, integer(namespace.get())?);
+    Ok(whole(connection.prepare_cached(sql)?.query_row(params![tenant, namespace], |row| row.get(0))?)?)
 }
 
 /// What we wrote reads back, or it is not what we wrote.

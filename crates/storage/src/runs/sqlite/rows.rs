@@ -132,6 +132,15 @@ pub(super) fn link(previous: &Digest, seq: u64, log: Log, body: &[u8]) -> Digest
     hasher.finish()
 }
 
+/// The digest of a tombstone or a data shape: of the digest of the one before,
+/// and its body. The first follows the digest of nothing.
+pub(super) fn chained(previous: &Digest, body: &[u8]) -> Digest {
+    let mut hasher = Hasher::default();
+    hasher.update(previous.as_bytes());
+    hasher.update(body);
+    hasher.finish()
+}
+
 /// The number of a log in the store.
 pub(super) fn number(log: Log) -> u8 {
     match log {

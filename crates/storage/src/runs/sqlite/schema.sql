@@ -68,6 +68,20 @@ CREATE TABLE scenarios (
 CREATE UNIQUE INDEX scenarios_in_use ON scenarios (namespace_id, scenario_id) WHERE retired = 0;
 CREATE INDEX scenarios_by_hash ON scenarios (spec_hash);
 
+-- Data shapes, in a chain of their own. The columns say again what is in the
+-- body, to find it by.
+CREATE TABLE shapes (
+    n            INTEGER PRIMARY KEY,
+    tenant_id    INTEGER NOT NULL,
+    namespace_id INTEGER NOT NULL,
+    schema_id    TEXT NOT NULL,
+    version      TEXT NOT NULL,
+    body         BLOB NOT NULL,
+    previous     BLOB NOT NULL CHECK (length(previous) = 32),
+    digest       BLOB NOT NULL CHECK (length(digest) = 32),
+    UNIQUE (tenant_id, namespace_id, schema_id, version)
+) STRICT;
+
 CREATE TRIGGER runs_stay BEFORE UPDATE ON runs BEGIN SELECT RAISE(ABORT, 'runs are append-only'); END;
 CREATE TRIGGER runs_kept BEFORE DELETE ON runs WHEN (SELECT pruning FROM store) = 0
 BEGIN SELECT RAISE(ABORT, 'runs are append-only'); END;
@@ -88,3 +102,7 @@ WHEN OLD.retired = 1 OR NEW.retired = 0 OR OLD.spec <> NEW.spec OR OLD.spec_hash
 BEGIN SELECT RAISE(ABORT, 'scenarios do not change'); END;
 CREATE TRIGGER scenarios_kept BEFORE DELETE ON scenarios
 BEGIN SELECT RAISE(ABORT, 'scenarios do not change'); END;
+CREATE TRIGGER shapes_stay BEFORE UPDATE ON shapes
+BEGIN SELECT RAISE(ABORT, 'data shapes do not change'); END;
+CREATE TRIGGER shapes_kept BEFORE DELETE ON shapes
+BEGIN SELECT RAISE(ABORT, 'data shapes do not change'); END;

@@ -9,9 +9,9 @@ use runpack_core::canon::{Digest, to_vec};
 use runpack_core::model::RunStatus;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::rows::{Origin, Row, Standing, Tombstone, link, number};
+use super::rows::{Origin, Row, Standing, Tombstone, chained, link, number};
 use super::{Broken, digest_of, integer, say, whole};
-use crate::runs::{Damage, Pruned, RunKey, StoreFault, WriteError};
+use crate::runs::{Damage, RunKey, ShapeKey, StoreFault, WriteError};
 
 /// Writes taken into one transaction.
 const GROUP_MAX: usize = 256;
@@ -19,12 +19,32 @@ const GROUP_MAX: usize = 256;
 /// Bytes of bodies taken into one transaction, roughly.
 const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Runs whose end is remembered.
+/// Runs whose end is remembered, and namespaces whose data shapes were counted.
 const TAILS_MAX: usize = 10_000;
 
 pub(super) struct Job {
     pub(super) work: Work,
-    pub(super) reply: SyncSender<Result<Pruned, WriteError>>,
+    pub(super) reply: SyncSender<Result<Done, WriteError>>,
+}
+
+/// What came of a job.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Done {
+    /// So many rows were written, changed or removed.
+    Rows(u64),
+    /// Nothing: a data shape of that name is there.
+    Conflict,
+    /// Nothing: no more data shapes are allowed.
+    Full,
+}
+
+impl Done {
+    pub(super) fn rows(self) -> u64 {
+        match self {
+            Self::Rows(rows) => rows,
+            Self::Conflict | Self::Full => 0,
+        }
+    }
 }
 
 pub(super) enum Work {
@@ -51,6 +71,11 @@ pub(super) enum Work {
         namespace: i64,
         id: String,
     },
+    Register {
+        key: ShapeKey,
+        body: Vec<u8>,
+        entries_max: Option<u64>,
+    },
     /// Writes something, to see whether it can.
     Probe,
 }
@@ -59,6 +84,7 @@ impl Work {
     fn bytes(&self) -> usize {
         match self {
             Self::Create { rows, .. } | Self::Append { rows, .. } => rows.iter().map(|row| row.body.len()).sum(),
+            Self::Register { body, .. } => body.len(),
             _ => 0,
         }
     }
@@ -77,6 +103,8 @@ pub(super) struct Writer {
     broken: Arc<Mutex<Option<Broken>>>,
     /// Valid as long as nobody else writes.
     tails: BTreeMap<RunKey, Tail>,
+    /// How many data shapes a tenant has in a namespace; as long valid.
+    shapes: BTreeMap<(i64, i64), u64>,
     data_version: i64,
 }
 
@@ -104,7 +132,7 @@ impl From<rusqlite::Error> for Stop {
 
 impl Writer {
     pub(super) fn new(connection: Connection, broken: Arc<Mutex<Option<Broken>>>) -> Self {
-        Self { connection, broken, tails: BTreeMap::new(), data_version: -1 }
+        Self { connection, broken, tails: BTreeMap::new(), shapes: BTreeMap::new(), data_version: -1 }
     }
 
     /// Works until nobody can send any more.
@@ -142,12 +170,12 @@ impl Writer {
     }
 
     /// Writes a group; an error is everybody's.
-    fn transact(&mut self, group: &[Job]) -> Result<Vec<Result<Pruned, WriteError>>, Undone> {
+    fn transact(&mut self, group: &[Job]) -> Result<Vec<Result<Done, WriteError>>, Undone> {
         let outcome = self.begin().and_then(|()| {
             let mut answers = Vec::with_capacity(group.len());
             for job in group {
                 match self.apply(&job.work) {
-                    Ok(pruned) => answers.push(Ok(pruned)),
+                    Ok(done) => answers.push(Ok(done)),
                     Err(Stop::Told(error)) => answers.push(Err(error)),
                     Err(Stop::Failed(error)) => return Err(error),
                 }
@@ -157,7 +185,7 @@ impl Writer {
         let answers = match outcome {
             Ok(answers) => answers,
             Err(error) => {
-                self.tails.clear();
+                self.forget();
                 let fault = say(&error);
                 // If even that fails, the next group finds a transaction open
                 // and fails in turn: nothing is taken by mistake.
@@ -180,7 +208,7 @@ impl Writer {
             Ok(()) => Ok(answers),
             Err(error) => {
                 use rusqlite::ErrorCode::{DatabaseBusy, DiskFull};
-                self.tails.clear();
+                self.forget();
                 let fault = say(&error);
                 let _ = self.connection.execute_batch("ROLLBACK");
                 // What ends a transaction, the last frame of the log or the
@@ -201,14 +229,20 @@ impl Writer {
     fn begin(&mut self) -> rusqlite::Result<()> {
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
         let version = self.connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
-        if version != self.data_version || self.tails.len() > TAILS_MAX {
+        if version != self.data_version || self.tails.len() > TAILS_MAX || self.shapes.len() > TAILS_MAX {
             self.data_version = version;
-            self.tails.clear();
+            self.forget();
         }
         Ok(())
     }
 
-    fn apply(&mut self, work: &Work) -> Result<Pruned, Stop> {
+    /// What is remembered may not be so any more.
+    fn forget(&mut self) {
+        self.tails.clear();
+        self.shapes.clear();
+    }
+
+    fn apply(&mut self, work: &Work) -> Result<Done, Stop> {
         match work {
             Work::Create { key, origin, standing, rows } => self.create(key, origin, standing, rows),
             Work::Append { key, expected, standing, rows } => self.append(key, *expected, standing, rows),
@@ -217,23 +251,22 @@ impl Writer {
                 let sql = "INSERT INTO scenarios (namespace_id, scenario_id, spec_hash, spec, retired) \
                            VALUES (?1, ?2, ?3, ?4, 0) ON CONFLICT DO NOTHING";
                 let mut insert = self.connection.prepare_cached(sql)?;
-                let entries = insert.execute(params![namespace, id, hash.as_bytes(), spec])? as u64;
-                Ok(Pruned { entries })
+                Ok(Done::Rows(insert.execute(params![namespace, id, hash.as_bytes(), spec])? as u64))
             }
             Work::Retire { namespace, id } => {
                 let sql =
                     "UPDATE scenarios SET retired = 1 WHERE namespace_id = ?1 AND scenario_id = ?2 AND retired = 0";
-                let entries = self.connection.prepare_cached(sql)?.execute(params![namespace, id])? as u64;
-                Ok(Pruned { entries })
+                Ok(Done::Rows(self.connection.prepare_cached(sql)?.execute(params![namespace, id])? as u64))
             }
+            Work::Register { key, body, entries_max } => self.register(key, body, *entries_max),
             Work::Probe => {
-                self.connection.prepare_cached("UPDATE store SET probes = probes + 1")?.execute([])?;
-                Ok(Pruned::default())
+                let probed = self.connection.prepare_cached("UPDATE store SET probes = probes + 1")?.execute([])?;
+                Ok(Done::Rows(probed as u64))
             }
         }
     }
 
-    fn create(&mut self, key: &RunKey, origin: &[u8], standing: &Standing, rows: &[Row]) -> Result<Pruned, Stop> {
+    fn create(&mut self, key: &RunKey, origin: &[u8], standing: &Standing, rows: &[Row]) -> Result<Done, Stop> {
         let (tenant, namespace) = (integer(key.tenant_id.get())?, integer(key.namespace_id.get())?);
         let run_id = key.run_id.as_str();
         let sql = "SELECT 1 FROM tombstones WHERE tenant_id = ?1 AND namespace_id = ?2 AND run_id = ?3";
@@ -252,10 +285,10 @@ impl Writer {
         let tail =
             self.extend(tail, standing, rows, "INSERT INTO heads (run, seq, body, digest) VALUES (?1, ?2, ?3, ?4)")?;
         self.tails.insert(key.clone(), tail);
-        Ok(Pruned::default())
+        Ok(Done::Rows(rows.len() as u64))
     }
 
-    fn append(&mut self, key: &RunKey, expected: u64, standing: &Standing, rows: &[Row]) -> Result<Pruned, Stop> {
+    fn append(&mut self, key: &RunKey, expected: u64, standing: &Standing, rows: &[Row]) -> Result<Done, Stop> {
         let tail = match self.tails.get(key) {
             Some(tail) => *tail,
             None => {
@@ -272,7 +305,7 @@ impl Writer {
         if let Some(known) = self.tails.get_mut(key) {
             *known = tail;
         }
-        Ok(Pruned::default())
+        Ok(Done::Rows(rows.len() as u64))
     }
 
     /// Where a run ends, read from its head.
@@ -327,7 +360,7 @@ impl Writer {
         Ok(Tail { run, seq, last })
     }
 
-    fn prune_run(&mut self, key: &RunKey) -> Result<Pruned, Stop> {
+    fn prune_run(&mut self, key: &RunKey) -> Result<Done, Stop> {
         let tail = self.tail(key)?;
         let sql = "SELECT r.origin, h.body FROM runs r JOIN heads h ON h.run = r.run WHERE r.run = ?1";
         let (origin, head): (Vec<u8>, Vec<u8>) =
@@ -346,7 +379,7 @@ impl Writer {
         let sql = "SELECT n, digest FROM tombstones ORDER BY n DESC LIMIT 1";
         let before = self.connection.query_row(sql, [], |row| Ok((row.get::<_, i64>(0)?, digest_of(row, 1)?)));
         let (n, previous) = before.optional()?.unwrap_or((0, Digest::of(b"")));
-        let digest = buried(&previous, &body);
+        let digest = chained(&previous, &body);
         let sql = "INSERT INTO tombstones (n, tenant_id, namespace_id, run_id, body, previous, digest) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
         self.connection.execute(
@@ -362,13 +395,48 @@ impl Writer {
             ],
         )?;
         self.tails.remove(key);
-        let pruned = self.pruning(|connection| {
+        let entries = self.pruning(|connection| {
             let entries = connection.execute("DELETE FROM entries WHERE run = ?1", [tail.run])? as u64;
             connection.execute("DELETE FROM heads WHERE run = ?1", [tail.run])?;
             connection.execute("DELETE FROM runs WHERE run = ?1", [tail.run])?;
-            Ok(Pruned { entries })
+            Ok(entries)
         })?;
-        Ok(pruned)
+        Ok(Done::Rows(entries))
+    }
+
+    fn register(&mut self, key: &ShapeKey, body: &[u8], entries_max: Option<u64>) -> Result<Done, Stop> {
+        let place = (integer(key.tenant_id.get())?, integer(key.namespace_id.get())?);
+        let (tenant, namespace) = place;
+        let kept = match self.shapes.get(&place) {
+            Some(kept) => *kept,
+            None => {
+                let sql = "SELECT count(*) FROM shapes WHERE tenant_id = ?1 AND namespace_id = ?2";
+                let mut count = self.connection.prepare_cached(sql)?;
+                let kept = whole(count.query_row(params![tenant, namespace], |row| row.get(0))?)?;
+                self.shapes.insert(place, kept);
+                kept
+            }
+        };
+        if entries_max.is_some_and(|most| kept >= most) {
+            return Ok(Done::Full);
+        }
+        let sql = "SELECT 1 FROM shapes WHERE tenant_id = ?1 AND namespace_id = ?2 AND schema_id = ?3 AND version = ?4";
+        let mut there = self.connection.prepare_cached(sql)?;
+        if there.exists(params![tenant, namespace, key.schema_id.as_str(), key.version])? {
+            return Ok(Done::Conflict);
+        }
+        let sql = "SELECT n, digest FROM shapes ORDER BY n DESC LIMIT 1";
+        let before = self.connection.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, digest_of(row, 1)?)));
+        let (n, previous): (i64, _) = before.optional()?.unwrap_or((0, Digest::of(b"")));
+        let digest = chained(&previous, body);
+        let sql = "INSERT INTO shapes (n, tenant_id, namespace_id, schema_id, version, body, previous, digest) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        let (id, version) = (key.schema_id.as_str(), &key.version);
+        let (previous, digest) = (previous.as_bytes(), digest.as_bytes());
+        let mut insert = self.connection.prepare_cached(sql)?;
+        let rows = insert.execute(params![n + 1, tenant, namespace, id, version, body, previous, digest])? as u64;
+        self.shapes.insert(place, kept + rows);
+        Ok(Done::Rows(rows))
     }
 
     /// Does what the triggers refuse otherwise.
@@ -386,13 +454,6 @@ impl Writer {
     fn set_broken(&self, broken: Option<Broken>) {
         *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = broken;
     }
-}
-
-/// The digest of a tombstone: of the digest before it, and its body.
-pub(super) fn buried(previous: &Digest, body: &[u8]) -> Digest {
-    let mut text = previous.as_bytes().to_vec();
-    text.extend_from_slice(body);
-    Digest::of(&text)
 }
 
 fn answer_all(group: Vec<Job>, error: &WriteError) {
