@@ -15,6 +15,7 @@ pub mod mcp;
 pub mod roots;
 pub mod rpc;
 pub mod scenarios;
+pub mod scheduler;
 pub mod service;
 pub mod stdio;
 pub mod talk;

@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::config::{Door, Missing, Preset, ServiceConfiguration};
 use crate::http::{self, Limits, Options, TlsOptions};
+use crate::scheduler;
 use crate::service::Service;
 use crate::stdio;
 use crate::talk::talk;
@@ -86,6 +87,7 @@ pub async fn serve(args: &ServeArgs) -> Result<(), String> {
     }
     let tls = tls.as_ref().map(TlsOptions::open).transpose()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
+    let scheduler = configuration.scheduler;
     let tools = open(configuration)?;
     let listener = listen(bind)?;
     let failed = |error: std::io::Error| format!("cannot serve at `{bind}`: {error}");
@@ -97,6 +99,10 @@ pub async fn serve(args: &ServeArgs) -> Result<(), String> {
         rate: server.rate,
         ..Limits::default()
     };
+    // Ends with the runtime; what it is at is one trigger, whole or not at all.
+    if let Some(config) = scheduler {
+        tokio::spawn(scheduler::run(Arc::clone(tools.service()), config));
+    }
     talk(&format!("listening on {scheme}://{address}"));
     http::serve(listener, tools, Options { replies, limits, tls }, stop).await.map_err(failed)
 }

@@ -205,6 +205,8 @@ const KNOWN: &[&str] = &[
     "docs.max_sections",
     "runpack.max_artifact_bytes",
     "runpack.roots",
+    "scheduler.enabled",
+    "scheduler.interval_ms",
     "runpack_storage.type",
     "runpack_storage.provider",
     "runpack_storage.bucket",

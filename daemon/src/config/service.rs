@@ -18,6 +18,7 @@ use crate::docs::DocsConfig;
 use crate::http::{Replies, TlsOptions};
 use crate::limits::RateLimit;
 use crate::roots::Roots;
+use crate::scheduler::SchedulerConfig;
 
 /// What a service needs of a config.
 pub struct ServiceConfiguration {
@@ -35,6 +36,8 @@ pub struct ServiceConfiguration {
     pub docs: DocsConfig,
     /// Where on this machine callers may name packs.
     pub roots: Roots,
+    /// Whether stages time out by themselves, and how soon that is seen.
+    pub scheduler: Option<SchedulerConfig>,
     /// The audit log, if one is kept.
     pub audit: Option<AuditOptions>,
     /// Whether the audit log has the payloads of prechecks.
@@ -114,6 +117,14 @@ pub(super) struct File {
     pub(super) providers: Vec<ProviderTable>,
     docs: DocsTable,
     runpack: PackTable,
+    scheduler: SchedulerTable,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct SchedulerTable {
+    enabled: bool,
+    interval_ms: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -271,7 +282,8 @@ impl ServiceConfiguration {
         let log_precheck_payloads = file.server.audit.log_precheck_payloads;
         let audit = audit(&file.server.audit)?;
         let roots = roots(&file.runpack)?;
-        Ok(Self { run, server, access, runs, schemas, docs, roots, audit, log_precheck_payloads })
+        let scheduler = scheduler(&file.scheduler)?;
+        Ok(Self { run, server, access, runs, schemas, docs, roots, scheduler, audit, log_precheck_payloads })
     }
 }
 
@@ -436,6 +448,18 @@ fn store_path(table: &StoreTable, section: &str) -> Result<Option<(PathBuf, Sqli
             };
             Ok(Some((path.clone(), sqlite)))
         }
+    }
+}
+
+/// How often runs are looked at, unless the config says otherwise.
+const TICK_MS: u64 = 1_000;
+
+fn scheduler(table: &SchedulerTable) -> Result<Option<SchedulerConfig>, ConfigError> {
+    match table.interval_ms.unwrap_or(TICK_MS) {
+        interval @ 100..=3_600_000 => {
+            Ok(table.enabled.then_some(SchedulerConfig { interval: Duration::from_millis(interval) }))
+        }
+        _ => Err(wrong("scheduler.interval_ms", "must be between 100 and 3600000")),
     }
 }
 

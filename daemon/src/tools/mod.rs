@@ -325,7 +325,7 @@ impl Tools {
     }
 
     /// What tools work on.
-    pub fn service(&self) -> &Service {
+    pub fn service(&self) -> &Arc<Service> {
         &self.service
     }
 
