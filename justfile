@@ -29,6 +29,26 @@ bench:
 demo:
     cargo run --locked --bin runpackd -- demo
 
+# A server on its quickstart config, and a run through it: define, start, next, export, verify, precheck
+quickstart:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cargo build --locked --bin runpackd --bin runpack
+    bin="$PWD/${CARGO_TARGET_DIR:-target}/debug" bodies="$PWD/testdata/quickstart"
+    work="$(mktemp -d)"
+    cd "$work"
+    "$bin/runpackd" serve --preset quickstart-dev 2> talk &
+    trap 'kill $! 2>/dev/null || true; rm -rf "$work"' EXIT
+    for _ in $(seq 100); do if grep -q '^listening' talk; then break; fi; sleep 0.1; done
+    grep '^listening' talk || { cat talk; exit 1; }
+    for body in "$bodies"/*.json; do
+        tool="$(basename "$body" .json)"
+        printf '\n== %s\n' "${tool#*-}"
+        "$bin/runpackd" call "${tool#*-}" --input "$body"
+    done
+    printf '\n== the pack, checked without the server\n'
+    "$bin/runpack" verify runpacks/run-1
+
 # Buckets on other people's servers: moto, azurite, and s3rver, which ignores conditional creates
 servers:
     #!/usr/bin/env bash

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use runpack_core::model::RunStatus;
 use runpackd_lib::client::ClientError;
-use runpackd_lib::commands::{call, demo, mcp, run, serve, store};
+use runpackd_lib::commands::{call, config, demo, mcp, run, serve, store};
 use runpackd_lib::talk::{printable, talk};
 use tokio::runtime::Builder;
 
@@ -29,6 +29,7 @@ enum Command {
     Mcp(mcp::McpArgs),
     Call(call::CallArgs),
     Tools(call::ToolsArgs),
+    Config(config::ConfigCommand),
     Store(Box<store::StoreArgs>),
 }
 
@@ -57,6 +58,10 @@ fn main() -> ExitCode {
         Command::Mcp(args) => runtime.block_on(mcp::mcp(&args)).map(|()| ExitCode::SUCCESS),
         Command::Call(args) => return told(runtime.block_on(call::call(&args))),
         Command::Tools(args) => return told(runtime.block_on(call::tools(&args))),
+        Command::Config(args) => config::config(&args).map(|text| {
+            say(&text);
+            ExitCode::SUCCESS
+        }),
         Command::Store(args) => store::store(&args).map(|(text, whole)| {
             say(&text);
             if whole { ExitCode::SUCCESS } else { ExitCode::from(1) }

@@ -10,7 +10,7 @@ mod prompts;
 mod resources;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::http::request::Parts;
 use rmcp::model::{
@@ -28,8 +28,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::MissedTickBehavior;
 
 use crate::access::Caller;
-use crate::rpc::Fault;
+use crate::rpc::{Fault, Kind};
 use crate::tools::{CallError, Context, Served, ToolError, Tools};
+use crate::watch::{Asked, Ended, Trace};
 
 /// How often whoever waits is told that work goes on. Clients give up after a
 /// minute of silence.
@@ -75,7 +76,8 @@ impl Mcp {
 
     /// For the one caller at the other end of a pipe.
     pub fn over_stdio(tools: Arc<Tools>) -> Self {
-        Self::new(tools, Some(Caller::stdio()))
+        let caller = tools.service().access.known(Caller::stdio());
+        Self::new(tools, Some(caller))
     }
 
     fn new(tools: Arc<Tools>, caller: Option<Caller>) -> Self {
@@ -86,6 +88,20 @@ impl Mcp {
     fn caller(&self, context: &RequestContext<RoleServer>) -> Result<Caller, ErrorData> {
         let let_in = || context.extensions.get::<Parts>()?.extensions.get::<Caller>().cloned();
         self.caller.clone().or_else(let_in).ok_or_else(|| ErrorData::internal_error("nobody is known to ask", None))
+    }
+
+    /// For whom a request is answered.
+    fn context(&self, request: &RequestContext<RoleServer>) -> Result<Context, ErrorData> {
+        let let_in = request.extensions.get::<Parts>().and_then(|parts| parts.extensions.get::<Trace>().cloned());
+        let mut trace = let_in.unwrap_or_else(Trace::stdio);
+        trace.correlation.request_id = Some(request.id.clone().into_json_value().to_string());
+        Ok(Context { stop: request.ct.clone(), ..Context::new(self.caller(request)?, trace) })
+    }
+
+    fn note(&self, context: &Context, asked: Asked, began: Instant) {
+        let ended =
+            Ended { asked, tool: None, error: None, request_bytes: 0, response_bytes: 0, took: began.elapsed() };
+        self.tools.service().watch.request(&context.trace, Some(&context.caller), &ended);
     }
 }
 
@@ -111,16 +127,14 @@ fn one_page(request: Option<&PaginatedRequestParams>) -> Result<(), ErrorData> {
     }
 }
 
-/// What a tool refuses is for the model to read.
-fn refused(error: CallError) -> Result<CallToolResponse, ErrorData> {
-    let internal =
-        matches!(error, CallError::Unforeseen | CallError::Tool(ToolError::Internal(_) | ToolError::Serialization));
-    let fault = Fault::from(error);
-    let (_, name, _) = fault.kind.row();
-    if internal {
-        return Err(ErrorData::internal_error(fault.message, Some(json!({"kind": name}))));
+/// What a tool refuses is for the model to read; what is wrong with the server
+/// is not.
+fn refused(fault: Fault) -> Result<CallToolResponse, ErrorData> {
+    let (_, kind, _) = fault.kind.row();
+    if matches!(fault.kind, Kind::Internal | Kind::Serialization) {
+        return Err(ErrorData::internal_error(fault.message, Some(json!({"kind": kind}))));
     }
-    Ok(CallToolResult::error(vec![ContentBlock::text(format!("{name}: {}", fault.message))]).into())
+    Ok(CallToolResult::error(vec![ContentBlock::text(format!("{kind}: {}", fault.message))]).into())
 }
 
 impl ServerHandler for Mcp {
@@ -139,9 +153,12 @@ impl ServerHandler for Mcp {
     async fn list_tools(
         &self,
         request: Option<PaginatedRequestParams>,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
+        let asked = self.context(&context)?;
         one_page(request.as_ref())?;
+        self.tools.service().watch.authorized(&asked, "tools/list", None);
+        self.note(&asked, Asked::ToolsList, Instant::now());
         let list = ListToolsResult::with_all_items(self.listed.to_vec());
         Ok(list.with_ttl_ms(LIST_TTL_MS).with_cache_scope(CacheScope::Private))
     }
@@ -155,20 +172,29 @@ impl ServerHandler for Mcp {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let caller = self.caller(&context)?;
+        let began = Instant::now();
+        let asked = self.context(&context)?;
         let Some(served) = self.tools.get(&request.name) else {
             return Err(ErrorData::invalid_params(format!("unknown tool: {}", request.name), None));
         };
         let arguments = Value::Object(request.arguments.unwrap_or_default());
+        let name = served.tool.name;
+        let noted = asked.clone();
+        let ended = move |error: Option<(i32, &'static str)>, response_bytes| {
+            let (asked, took) = (Asked::ToolsCall, began.elapsed());
+            let ended = Ended { asked, tool: Some(name), error, request_bytes: 0, response_bytes, took };
+            self.tools.service().watch.request(&noted.trace, Some(&noted.caller), &ended);
+        };
         if let Err(faults) = served.admit(&arguments) {
-            let text = format!("invalid_params: {faults}\nhint: compare with the tool's inputSchema");
+            let (code, kind, _) = Kind::InvalidParams.row();
+            ended(Some((code, kind)), faults.len());
+            let text = format!("{kind}: {faults}\nhint: compare with the tool's inputSchema");
             return Ok(CallToolResult::error(vec![ContentBlock::text(text)]).into());
         }
-        let asked = Context { caller, stop: context.ct.clone() };
         // If the transport drops the call, the work is told.
         let _stop = context.ct.clone().drop_guard();
         let place = context.extensions.get::<Parts>().and_then(|parts| parts.extensions.get::<Place>().cloned());
-        let (tools, name, runtime) = (Arc::clone(&self.tools), served.tool.name, Handle::current());
+        let (tools, runtime) = (Arc::clone(&self.tools), Handle::current());
         // Stores wait for disks, which the threads that serve connections must not.
         let mut work = tokio::task::spawn_blocking(move || {
             let _place = place;
@@ -194,12 +220,21 @@ impl ServerHandler for Mcp {
                 }
             }
         };
-        match outcome.unwrap_or(Err(CallError::Unforeseen)) {
-            Ok(answer) => match serde_json::from_slice(answer.json()) {
-                Ok(answer) => Ok(CallToolResult::structured(answer).into()),
-                Err(_) => refused(ToolError::Serialization.into()),
-            },
-            Err(error) => refused(error),
+        let outcome = outcome.unwrap_or(Err(CallError::Unforeseen)).and_then(|answer| {
+            let value = serde_json::from_slice::<Value>(answer.json());
+            value.map(|value| (value, answer.json().len())).map_err(|_| ToolError::Serialization.into())
+        });
+        match outcome {
+            Ok((value, bytes)) => {
+                ended(None, bytes);
+                Ok(CallToolResult::structured(value).into())
+            }
+            Err(error) => {
+                let fault = Fault::from(error);
+                let (code, kind, _) = fault.kind.row();
+                ended(Some((code, kind)), fault.message.len());
+                refused(fault)
+            }
         }
     }
 
@@ -208,8 +243,9 @@ impl ServerHandler for Mcp {
         request: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
+        let asked = self.context(&context)?;
         one_page(request.as_ref())?;
-        self.caller(&context)?;
+        self.note(&asked, Asked::ResourcesList, Instant::now());
         let list = ListResourcesResult::with_all_items(resources::list(self.tools.service()));
         Ok(list.with_ttl_ms(LIST_TTL_MS).with_cache_scope(CacheScope::Private))
     }
@@ -230,10 +266,11 @@ impl ServerHandler for Mcp {
         request: ReadResourceRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        let caller = self.caller(&context)?;
-        let tools = Arc::clone(&self.tools);
-        let read = tokio::task::spawn_blocking(move || resources::read(tools.service(), &caller, &request.uri));
-        read.await.map_err(|_| ErrorData::internal_error("reading came to an unforeseen end", None))?.map(Into::into)
+        let asked = self.context(&context)?;
+        let (tools, began, caller) = (Arc::clone(&self.tools), Instant::now(), asked.caller.clone());
+        let read = tokio::task::spawn_blocking(move || resources::read(tools.service(), &caller, &request.uri)).await;
+        self.note(&asked, Asked::ResourcesRead, began);
+        read.map_err(|_| ErrorData::internal_error("reading came to an unforeseen end", None))?.map(Into::into)
     }
 
     async fn list_prompts(

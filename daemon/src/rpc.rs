@@ -5,6 +5,7 @@
 //! table of errors.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use runpack_core::read::{self, Profile, Refusal};
 use serde::Serialize;
@@ -12,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::docs::{DOCS, Doc};
 use crate::tools::{Answer, CallError, Context, Served, ToolError, Tools};
+use crate::watch::{Asked, Ended};
 
 /// What went wrong, as clients tell it apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,12 +81,14 @@ pub struct Fault {
     pub message: String,
     /// The HTTP status, usually the kind's.
     pub status: u16,
+    /// Milliseconds to wait before asking again, if that is known.
+    pub retry_after_ms: Option<u64>,
 }
 
 impl Fault {
     /// An error with its kind's status.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), status: kind.row().2 }
+        Self { kind, message: message.into(), status: kind.row().2, retry_after_ms: None }
     }
 
     /// The same error under another status.
@@ -100,7 +104,7 @@ impl Fault {
 
     fn reply_to(&self, id: Option<&Value>) -> Reply {
         let (code, name, _) = self.kind.row();
-        let response = json!({
+        let mut response = json!({
             "jsonrpc": "2.0",
             "id": id,
             "error": {
@@ -114,6 +118,9 @@ impl Fault {
                 },
             },
         });
+        if let Some(wait) = self.retry_after_ms {
+            response["error"]["data"]["retry_after_ms"] = wait.into();
+        }
         Reply { status: self.status, body: response.to_string().into_bytes() }
     }
 }
@@ -164,6 +171,12 @@ pub struct Rpc {
     list: Value,
 }
 
+/// What is noted of a request.
+struct Noted {
+    asked: Asked,
+    tool: Option<&'static str>,
+}
+
 /// A request that was understood so far.
 struct Request {
     id: Value,
@@ -180,30 +193,67 @@ impl Rpc {
     }
 
     /// Answers one request. A tool that panics is answered too.
-    pub async fn answer(&self, context: &Context, body: &[u8]) -> Reply {
-        let request = match request(body) {
-            Ok(request) => request,
-            Err((id, fault)) => return fault.reply_to(id.as_ref()),
-        };
-        let Request { id, method, params } = request;
-        let outcome = match method.as_str() {
-            "tools/list" => result(&id, &self.list),
-            "tools/call" => match self.call(context, params).await {
-                Ok(answer) => content(&id, &answer),
-                Err(fault) => Err(fault),
-            },
-            "resources/list" => self.resources().and_then(|docs| result(&id, &resource_list(docs))),
-            "resources/read" => {
-                self.resources().and_then(|docs| resource(docs, params.as_ref())).and_then(|read| result(&id, &read))
+    pub async fn answer(&self, mut context: Context, body: &[u8]) -> Reply {
+        let began = Instant::now();
+        let mut noted = Noted { asked: Asked::Invalid, tool: None };
+        let (id, outcome) = match request(body) {
+            Ok(Request { id, method, params }) => {
+                context.trace.correlation.request_id = Some(id.to_string());
+                let outcome = self.perform(&context, &id, &method, params, &mut noted).await;
+                (Some(id), outcome)
             }
-            _ => Err(Fault::new(Kind::MethodNotFound, "method not found")),
+            Err((id, fault)) => (id, Err(fault)),
         };
-        outcome.unwrap_or_else(|fault| fault.reply_to(Some(&id)))
+        let error = outcome.as_ref().err().map(|fault| (fault.kind.row().0, fault.kind.row().1));
+        let reply = outcome.unwrap_or_else(|fault| fault.reply_to(id.as_ref()));
+        let ended = Ended {
+            asked: noted.asked,
+            tool: noted.tool,
+            error,
+            request_bytes: body.len(),
+            response_bytes: reply.body.len(),
+            took: began.elapsed(),
+        };
+        self.tools.service().watch.request(&context.trace, Some(&context.caller), &ended);
+        reply
     }
 
-    async fn call(&self, context: &Context, params: Option<Value>) -> Result<Answer, Fault> {
-        let (name, arguments) = call_params(params)?;
-        Ok(self.tools.call(context, &name, arguments).await?)
+    async fn perform(
+        &self,
+        context: &Context,
+        id: &Value,
+        method: &str,
+        params: Option<Value>,
+        noted: &mut Noted,
+    ) -> Result<Reply, Fault> {
+        let watch = &self.tools.service().watch;
+        noted.asked = match method {
+            "tools/list" => Asked::ToolsList,
+            "tools/call" => Asked::ToolsCall,
+            "resources/list" => Asked::ResourcesList,
+            "resources/read" => Asked::ResourcesRead,
+            _ => Asked::Other,
+        };
+        match noted.asked {
+            Asked::ToolsCall => {
+                let (name, arguments) = call_params(params)?;
+                noted.tool = self.tools.get(&name).map(|served| served.tool.name);
+                content(id, &self.tools.call(context, &name, arguments).await?)
+            }
+            Asked::ToolsList => {
+                watch.authorized(context, "tools/list", None);
+                result(id, &self.list)
+            }
+            Asked::ResourcesList => {
+                watch.authorized(context, "tools/list", None);
+                result(id, &resource_list(self.resources()?))
+            }
+            Asked::ResourcesRead => {
+                watch.authorized(context, "tools/list", None);
+                result(id, &resource(self.resources()?, params.as_ref())?)
+            }
+            Asked::Invalid | Asked::Other => Err(Fault::new(Kind::MethodNotFound, "method not found")),
+        }
     }
 
     /// The documents, if they are read whole.

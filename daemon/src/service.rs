@@ -13,12 +13,15 @@ use runpack_storage::runs::sqlite::{SqliteOptions, SqliteRuns};
 use runpack_storage::runs::{MemoryRuns, RunStore, ScenarioStore, ShapeStore};
 
 use crate::access::{Access, Action, Denied};
+use crate::audit::{AuditLog, AuditOptions, SecurityKind};
 use crate::config::{Discovery, RunConfiguration, RunStoreConfig, SchemaStoreConfig, ServiceConfiguration};
 use crate::docs::{DocsConfig, Library};
-use crate::gatekeeper::{Gatekeeper, Queues};
+use crate::gatekeeper::{Answer, Gatekeeper, Queues};
+use crate::roots::Roots;
 use crate::scenarios::Scenarios;
 use crate::talk::talk;
 use crate::tools::Context;
+use crate::watch::{Watch, now_ms};
 
 /// How long one trigger waits for its evidence.
 const GATHER_DEADLINE: Duration = Duration::from_secs(30);
@@ -45,12 +48,16 @@ pub struct Service {
     pub security: SecurityContext,
     /// Where packs go, if not where the caller says.
     pub packs: Option<BucketStore>,
+    /// Where else they may go, and where they are verified.
+    pub roots: Roots,
     /// Bytes of one artifact of a pack, made or verified.
     pub artifact_bytes_max: u64,
     /// What programs may read about us.
     pub docs: Library,
     /// How much of it.
     pub docs_config: DocsConfig,
+    /// Notes what happens.
+    pub watch: Watch,
 }
 
 /// How much is kept of data shapes.
@@ -82,6 +89,12 @@ impl Service {
             warnings: _,
         } = configuration.run;
         let queues = Queues::default();
+        let mut watch = watch(configuration.audit.as_ref())?;
+        watch.precheck_payloads = configuration.log_precheck_payloads;
+        if security.dev_permissive {
+            let message = "dev-permissive mode enabled: asserted evidence counts".to_owned();
+            watch.security(SecurityKind::DevPermissiveEnabled, message, true, &security.namespace_authority);
+        }
         let (docs, left_out) = Library::open(&configuration.docs)?;
         left_out.iter().for_each(|what| talk(&format!("warning: {what}")));
         Ok(Self {
@@ -98,10 +111,41 @@ impl Service {
             discovery,
             security,
             packs: storage,
+            roots: configuration.roots,
             artifact_bytes_max,
             docs,
             docs_config: configuration.docs,
+            watch,
         })
+    }
+
+    /// Whether [`Self::open`] would open what the config names. Makes nothing.
+    ///
+    /// # Errors
+    /// A sentence that says what could not be opened.
+    pub fn could_open(configuration: &ServiceConfiguration) -> Result<(), String> {
+        let runs = match &configuration.runs {
+            RunStoreConfig::Memory => None,
+            RunStoreConfig::Sqlite { path, .. } => Some(("run_state_store", path)),
+        };
+        let shapes = configuration.schemas.sqlite.as_ref().map(|(path, _)| ("schema_registry", path));
+        for (section, path) in runs.into_iter().chain(shapes) {
+            if path.exists() {
+                SqliteRuns::open_reading(path).map_err(|error| format!("{section}: {error}"))?;
+            } else {
+                could_hold(path, section)?;
+            }
+        }
+        if let Some(path) = configuration.audit.as_ref().and_then(|audit| audit.path.as_ref()) {
+            match std::fs::metadata(path) {
+                Ok(there) if !there.is_file() => {
+                    return Err(format!("server.audit.path: `{}` is no file", path.display()));
+                }
+                Ok(_) => {}
+                Err(_) => could_hold(path, "server.audit")?,
+            }
+        }
+        Library::open(&configuration.docs).map(|_| ())
     }
 
     /// Holds conditions against what providers promise, and against what the
@@ -125,6 +169,22 @@ impl Service {
         Ok(())
     }
 
+    /// Counts a decision, also one that was made before.
+    pub fn decided(&self, answer: &Answer) {
+        let gates = answer.gate_evals.iter().map(|record| record.evaluation.status);
+        self.watch.metrics.decided(&answer.result.decision.outcome, gates);
+    }
+
+    /// Whether a caller may act for a tenant in a namespace.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn enter(&self, context: &Context, tenant: Option<TenantId>, namespace: NamespaceId) -> Result<(), Denied> {
+        let may = self.access.may_enter(&context.caller, tenant, namespace);
+        self.watch.entered(context, tenant, namespace, may.as_ref().err().map(|denied| denied.0.as_str()));
+        may
+    }
+
     /// Whether a caller may do that with data shapes there.
     ///
     /// # Errors
@@ -136,8 +196,10 @@ impl Service {
         tenant: TenantId,
         namespace: NamespaceId,
     ) -> Result<(), Denied> {
-        self.access.may_enter(&context.caller, Some(tenant), namespace)?;
-        match self.access.registry.decide(&context.caller, action, tenant, namespace) {
+        self.enter(context, Some(tenant), namespace)?;
+        let decided = self.access.registry.decide(&context.caller, action, tenant, namespace);
+        self.watch.registry(context, action, tenant, namespace, decided);
+        match decided {
             (true, _) => Ok(()),
             (false, rule) => {
                 let subject = &context.caller.subject;
@@ -148,8 +210,23 @@ impl Service {
 
     /// Whether calls can be answered. May wait for a disk.
     pub fn ready(&self) -> bool {
-        self.gatekeeper.runs.ready().is_ok()
+        self.gatekeeper.runs.ready().is_ok() && self.watch.ready().is_ok()
     }
+}
+
+/// Whether a file could be made there, directories included.
+fn could_hold(path: &Path, section: &str) -> Result<(), String> {
+    let parents = path.ancestors().skip(1);
+    let nearest = parents.filter(|path| !path.as_os_str().is_empty()).find(|path| path.exists());
+    match nearest {
+        Some(nearest) if !nearest.is_dir() => Err(format!("{section}.path: `{}` is no directory", nearest.display())),
+        _ => Ok(()),
+    }
+}
+
+fn watch(audit: Option<&AuditOptions>) -> Result<Watch, String> {
+    let audit = audit.map(|options| AuditLog::open(options, now_ms()).map_err(|error| error.to_string()));
+    Ok(Watch { audit: audit.transpose()?, ..Watch::unlogged() })
 }
 
 /// What is kept, and where: often one place, seen in three ways.

@@ -19,6 +19,7 @@ use crate::access::Caller;
 use crate::mcp::Mcp;
 use crate::rpc::{Fault, Kind, Reply, Rpc};
 use crate::tools::{CallError, Context, Tools};
+use crate::watch::Trace;
 
 /// Bytes of one frame's head.
 const HEAD_BYTES_MAX: u64 = 8 * 1024;
@@ -40,7 +41,10 @@ pub async fn serve(
     let mut input = BufReader::new(input);
     match input.fill_buf().await?.first() {
         None => Ok(()),
-        Some(b'C' | b'c') => frames(Rpc::new(tools), message_bytes_max, input, output).await,
+        Some(b'C' | b'c') => {
+            let caller = tools.service().access.known(Caller::stdio());
+            frames(Rpc::new(tools), caller, message_bytes_max, input, output).await
+        }
         Some(_) => lines(Mcp::over_stdio(tools), message_bytes_max, input, output).await,
     }
 }
@@ -163,6 +167,7 @@ fn protocol_error(error: &ErrorData) -> Vec<u8> {
 
 async fn frames(
     rpc: Rpc,
+    caller: Caller,
     message_bytes_max: usize,
     mut input: BufReader<impl AsyncRead + Send + Unpin>,
     mut output: impl AsyncWrite + Send + Unpin,
@@ -175,9 +180,9 @@ async fn frames(
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the input ended inside a frame"));
             }
             let (rpc, runtime) = (Arc::clone(&rpc), Handle::current());
-            let context = Context::new(Caller::stdio());
+            let context = Context::new(caller.clone(), Trace::stdio());
             // Stores wait for disks, which the thread that reads must not.
-            let call = tokio::task::spawn_blocking(move || runtime.block_on(rpc.answer(&context, &message)));
+            let call = tokio::task::spawn_blocking(move || runtime.block_on(rpc.answer(context, &message)));
             call.await.unwrap_or_else(|_| Fault::from(CallError::Unforeseen).reply())
         } else {
             tokio::io::copy(&mut (&mut input).take(length), &mut tokio::io::sink()).await?;

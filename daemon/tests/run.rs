@@ -190,9 +190,10 @@ fn every_wrong_step_says_what_to_do_and_leaves_nothing() {
         ),
         (
             "decision-gate.toml",
-            "[trust]\ndefault_policy = { require_signature = { keys = [] } }\n",
+            "[trust]\ndefault_policy = { require_signature = { keys = [\"no.key\"] } }\n\
+             [[providers]]\nname = \"time\"\ntype = \"builtin\"\n",
             &CALLS,
-            "trust.default_policy: this version cannot check evidence signatures",
+            "providers.time.trust: ",
         ),
         (
             "",

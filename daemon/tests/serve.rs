@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use common::{BASE, CONFIG, Client, export, held, next, quickstart, request, start, verify};
-use runpackd_lib::http::{self, Limits, Replies};
+use runpackd_lib::http::{self, Limits, Options};
 use runpackd_lib::tools::{Answer, Hints, TOOLS, Tool};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -42,7 +42,9 @@ impl Here {
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
                 told.send(listener.local_addr().unwrap()).unwrap();
                 let stop = async { stopped.await.unwrap_or_default() };
-                http::serve(listener, common::tools(CONFIG, tools), Replies::Json, limits, stop).await.unwrap();
+                http::serve(listener, common::tools(CONFIG, tools), Options { limits, ..Options::default() }, stop)
+                    .await
+                    .unwrap();
             });
             runtime.shutdown_background();
         });
@@ -469,10 +471,6 @@ fn what_cannot_be_served_is_said_before_anything_listens() {
         (
             edit("127.0.0.1:0", "0.0.0.0:0"),
             "error: server.bind: non-loopback bind disallowed without auth policy\nhint: ",
-        ),
-        (
-            edit("\"http\"", "\"stdio\""),
-            "error: server.transport: `stdio` (the default) is not served by this version\nhint: ",
         ),
         (edit("127.0.0.1:0", &taken), "error: cannot listen on `127.0.0.1:"),
         (

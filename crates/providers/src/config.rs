@@ -3,6 +3,7 @@ use std::io;
 use std::path::PathBuf;
 
 use runpack_core::canon::Sha256Name;
+use runpack_core::model::ProviderId;
 use serde::Deserialize;
 
 use crate::address::Reach;
@@ -38,6 +39,18 @@ pub enum ConfigError {
     /// cannot be read.
     #[error("providers.http: {0}")]
     HttpClient(#[source] reqwest::Error),
+    /// There is no program to start.
+    #[error("providers.{0} command: names no program")]
+    McpCommand(ProviderId),
+    /// The URL cannot be asked.
+    #[error("providers.{0} url: {1}")]
+    McpUrl(ProviderId, String),
+    /// No header can carry it.
+    #[error("providers.{0} auth.bearer_token: cannot be sent as a header")]
+    McpToken(ProviderId),
+    /// As [`ConfigError::HttpClient`].
+    #[error("providers.{0}: {1}")]
+    McpClient(ProviderId, #[source] reqwest::Error),
 }
 
 /// The `config` table of the provider `time`.

@@ -112,7 +112,7 @@ fn identity(query: &EvidenceQuery) -> (&str, &str, Option<String>) {
 
 /// 1 to 128 token characters of RFC 9110 (the reference system's contract, §1.8): an id
 /// travels in headers.
-fn is_correlation_id(text: &str) -> bool {
+pub(crate) fn is_correlation_id(text: &str) -> bool {
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     (1..=128).contains(&text.len()) && text.bytes().all(token)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::HeaderValue;
-use reqwest::{Client, Method, Request, Response, Url, redirect, retry};
+use reqwest::{Client, ClientBuilder, Method, Request, Response, Url, redirect, retry};
 use runpack_core::canon::{Digest, HashingWriter};
 use runpack_core::model::{EvidenceContext, EvidenceQuery, EvidenceRef, EvidenceResult};
 use serde::Deserialize;
@@ -130,6 +130,23 @@ impl HttpProvider {
     }
 }
 
+/// A client that sends what it is told to where it is told to, once. Makes
+/// ring the process's TLS provider unless one is set.
+pub(crate) fn plain_client() -> ClientBuilder {
+    // Fails when one is set already, which then is the one to use.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder()
+        .no_proxy()
+        // Off here, but another crate could turn the features on.
+        .no_gzip()
+        .no_brotli()
+        .no_zstd()
+        .no_deflate()
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        .retry(retry::never())
+}
+
 /// How far a [`GuardedClient`] goes, and how long.
 #[derive(Debug, Clone)]
 pub struct GuardedOptions {
@@ -196,19 +213,8 @@ impl GuardedClient {
     /// As when the system's certificates cannot be read.
     pub fn new(options: GuardedOptions, lookup: Lookup) -> Result<Self, reqwest::Error> {
         let GuardedOptions { allow_http, farthest, timeout, user_agent } = options;
-        // Fails when one is set already, which then is the one to use.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
+        let client = plain_client()
             .user_agent(user_agent)
-            .no_proxy()
-            // Off here, but another crate could turn the features on.
-            .no_gzip()
-            .no_brotli()
-            .no_zstd()
-            .no_deflate()
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .retry(retry::never())
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(timeout)
             // A connection kept is an address not looked at again.

@@ -6,7 +6,8 @@
 //! one deadline. Nothing here knows what a decision is, or where runs are kept.
 //!
 //! Each provider is made from its `config` table: see [`TimeConfig`],
-//! [`EnvConfig`], [`JsonConfig`] and [`HttpConfig`].
+//! [`EnvConfig`], [`JsonConfig`] and [`HttpConfig`]. One outside this process
+//! is reached by [`McpConfig`].
 //!
 //! A [`Contract`] says what a provider promises. [`Contracts`] admits the
 //! conditions and queries that keep to it; [`strict`] says which comparators
@@ -26,6 +27,7 @@ mod http;
 #[path = "../../../testdata/inputs.rs"]
 mod inputs;
 mod json;
+mod mcp;
 mod query;
 mod schema;
 pub mod signature;
@@ -42,6 +44,7 @@ pub use env::EnvProvider;
 pub use gather::{CONCURRENT_MAX, Provider, Registry, gather};
 pub use http::{GuardedClient, GuardedError, GuardedOptions, HttpProvider, Lookup, host, read_body, system_lookup};
 pub use json::JsonProvider;
+pub use mcp::{McpConfig, McpDialect, McpProvider, McpTarget};
 pub use schema::{Mismatch, Schema, SchemaError};
 pub use time::TimeProvider;
 

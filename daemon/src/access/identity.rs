@@ -70,6 +70,15 @@ impl Method {
 pub struct Unauthenticated(pub &'static str);
 
 impl Authentication {
+    /// How callers are recognised.
+    pub fn method(&self) -> Method {
+        match self {
+            Self::LocalOnly => Method::Local,
+            Self::Bearer(_) => Method::BearerToken,
+            Self::Mtls { .. } => Method::MtlsSubject,
+        }
+    }
+
     /// The subject that `claim` shows.
     ///
     /// # Errors

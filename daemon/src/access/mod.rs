@@ -6,9 +6,11 @@ mod registry;
 use std::collections::BTreeSet;
 use std::fmt;
 
+use runpack_core::canon::Digest;
 use runpack_core::model::{EvidenceResult, GateEvalRecord, NamespaceId, ProviderId, ScenarioSpec, TenantId};
 use serde::{Deserialize, Serialize};
 
+use crate::audit::TokenFingerprint;
 pub use identity::{Assignment, Authentication, Claim, Method, Principal, Principals, Role, Unauthenticated};
 pub use registry::{AclRule, Action, CustomAcl, Effect, RegistryAcl};
 
@@ -42,6 +44,12 @@ impl Caller {
     /// On this machine and without credentials.
     pub fn is_local(&self) -> bool {
         self.method == Method::Local
+    }
+
+    /// The digest of the token that was shown, for the audit log.
+    pub fn fingerprint(&self) -> Option<TokenFingerprint> {
+        let digest = self.subject.strip_prefix("token:").filter(|_| self.method == Method::BearerToken)?;
+        digest.parse::<Digest>().ok().map(TokenFingerprint::from)
     }
 
     /// The roles the caller has there.

@@ -177,6 +177,12 @@ impl TokenFingerprint {
     }
 }
 
+impl From<Digest> for TokenFingerprint {
+    fn from(digest: Digest) -> Self {
+        Self(digest)
+    }
+}
+
 impl Serialize for TokenFingerprint {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0)

@@ -1,6 +1,6 @@
 use clap::Args;
 
-use super::serve::{self, ServeArgs};
+use super::serve::{self, ConfigArgs};
 
 /// Serve runs to the program that starts this one, over its pipes
 ///
@@ -9,11 +9,11 @@ use super::serve::{self, ServeArgs};
 /// Ends when the input does.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit codes: 0 the input ended, 2 it could not serve.\n\nExample:\n  runpackd mcp --config decision-gate.toml"
+    after_help = "Exit codes: 0 the input ended, 2 it could not serve.\n\nExample:\n  runpackd mcp --preset quickstart-dev"
 )]
 pub struct McpArgs {
     #[command(flatten)]
-    config: ServeArgs,
+    config: ConfigArgs,
 }
 
 /// Serves until the input ends.

@@ -4,6 +4,8 @@
 #[allow(missing_docs, reason = "the arguments' docs are the help")]
 pub mod call;
 #[allow(missing_docs, reason = "the arguments' docs are the help")]
+pub mod config;
+#[allow(missing_docs, reason = "the arguments' docs are the help")]
 pub mod demo;
 #[allow(missing_docs, reason = "the arguments' docs are the help")]
 pub mod mcp;

@@ -1,11 +1,11 @@
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
 
-use crate::config::{Door, ServiceConfiguration};
-use crate::http::{self, Limits};
+use crate::config::{Door, Missing, Preset, ServiceConfiguration};
+use crate::http::{self, Limits, Options, TlsOptions};
 use crate::service::Service;
 use crate::stdio;
 use crate::talk::talk;
@@ -13,8 +13,42 @@ use crate::tools::{TOOLS, Tools};
 
 /// Names the config where no argument does.
 const CONFIG_VARIABLE: &str = "DECISION_GATE_CONFIG";
+/// Says that serving other machines is meant.
+const ALLOW_VARIABLE: &str = "DECISION_GATE_ALLOW_NON_LOOPBACK";
 /// The config where nothing names one.
 const CONFIG_FILE: &str = "decision-gate.toml";
+
+/// Which config
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// The config [default: $DECISION_GATE_CONFIG, else decision-gate.toml here]
+    #[arg(long, value_name = "FILE", conflicts_with = "preset")]
+    pub config: Option<PathBuf>,
+    /// A config that comes with the program; `config show` prints it
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<Preset>,
+}
+
+impl ConfigArgs {
+    /// Reads the config.
+    ///
+    /// # Errors
+    /// A sentence that says why it cannot be used.
+    pub fn read(&self, missing: Missing) -> Result<ServiceConfiguration, String> {
+        if let Some(preset) = self.preset {
+            let name = format!("preset {}", preset.name());
+            return ServiceConfiguration::parse(preset.text(), &name, missing).map_err(|error| error.to_string());
+        }
+        let named = self.config.clone().or_else(|| std::env::var_os(CONFIG_VARIABLE).map(PathBuf::from));
+        if named.is_none() && !Path::new(CONFIG_FILE).exists() {
+            return Err(format!(
+                "there is no `{CONFIG_FILE}` here\nhint: name a config with --config, or begin with --preset quickstart-dev"
+            ));
+        }
+        let path = named.unwrap_or_else(|| PathBuf::from(CONFIG_FILE));
+        ServiceConfiguration::read(&path, missing).map_err(|error| error.to_string())
+    }
+}
 
 /// Serve runs to programs on this machine: JSON-RPC at /rpc, MCP at /mcp
 ///
@@ -25,12 +59,14 @@ const CONFIG_FILE: &str = "decision-gate.toml";
 /// calls at work finish, for up to ten seconds; a second one does not.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit codes: 0 it was told to stop, 2 it could not serve.\n\nExample:\n  runpackd serve --config decision-gate.toml"
+    after_help = "Exit codes: 0 it was told to stop, 2 it could not serve.\n\nExample:\n  runpackd serve --preset quickstart-dev"
 )]
 pub struct ServeArgs {
-    /// The config [default: $DECISION_GATE_CONFIG, else decision-gate.toml here]
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Serve other machines too, if the config says so
+    #[arg(long, env = ALLOW_VARIABLE, value_parser = clap::builder::FalseyValueParser::new(), action = clap::ArgAction::SetTrue)]
+    pub allow_non_loopback: bool,
 }
 
 /// Serves until told to stop.
@@ -38,19 +74,31 @@ pub struct ServeArgs {
 /// # Errors
 /// A sentence that says why it cannot.
 pub async fn serve(args: &ServeArgs) -> Result<(), String> {
-    let configuration = read(args)?;
-    let server = configuration.server;
+    let configuration = read(&args.config)?;
+    let server = configuration.server.clone();
     let stop = stop().map_err(|error| format!("cannot listen for signals: {error}"))?;
-    let Door::Http { bind, replies } = server.door else { return pipes(configuration, stop).await };
+    let Door::Http { bind, replies, tls } = server.door.clone() else { return pipes(configuration, stop).await };
+    if server.door.is_exposed() && !args.allow_non_loopback {
+        return Err(format!(
+            "server.bind: `{bind}` can be reached from other machines\n\
+             hint: say that you mean it with --allow-non-loopback or {ALLOW_VARIABLE}=1"
+        ));
+    }
+    let tls = tls.as_ref().map(TlsOptions::open).transpose()?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
     let tools = open(configuration)?;
     let listener = listen(bind)?;
     let failed = |error: std::io::Error| format!("cannot serve at `{bind}`: {error}");
     let address = listener.local_addr().map_err(failed)?;
     let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
-    let limits =
-        Limits { body_bytes_max: server.body_bytes_max, inflight_max: server.inflight_max, ..Limits::default() };
-    talk(&format!("listening on http://{address}"));
-    http::serve(listener, tools, replies, limits, stop).await.map_err(failed)
+    let limits = Limits {
+        body_bytes_max: server.body_bytes_max,
+        inflight_max: server.inflight_max,
+        rate: server.rate,
+        ..Limits::default()
+    };
+    talk(&format!("listening on {scheme}://{address}"));
+    http::serve(listener, tools, Options { replies, limits, tls }, stop).await.map_err(failed)
 }
 
 /// Serves the process at the other end of the pipes, whatever door the config
@@ -58,7 +106,7 @@ pub async fn serve(args: &ServeArgs) -> Result<(), String> {
 ///
 /// # Errors
 /// A sentence that says why it cannot.
-pub async fn mcp(args: &ServeArgs) -> Result<(), String> {
+pub async fn mcp(args: &ConfigArgs) -> Result<(), String> {
     let configuration = read(args)?;
     let stop = stop().map_err(|error| format!("cannot listen for signals: {error}"))?;
     pipes(configuration, stop).await
@@ -74,19 +122,14 @@ async fn pipes(configuration: ServiceConfiguration, stop: impl Future<Output = (
     }
 }
 
-fn read(args: &ServeArgs) -> Result<ServiceConfiguration, String> {
-    let configuration = ServiceConfiguration::read(&config_path(args)).map_err(|error| error.to_string())?;
+fn read(args: &ConfigArgs) -> Result<ServiceConfiguration, String> {
+    let configuration = args.read(Missing::Make)?;
     configuration.run.warnings.iter().for_each(|warning| talk(&format!("warning: {warning}")));
     Ok(configuration)
 }
 
 fn open(configuration: ServiceConfiguration) -> Result<Arc<Tools>, String> {
     Ok(Arc::new(Tools::new(Arc::new(Service::open(configuration)?), TOOLS)?))
-}
-
-fn config_path(args: &ServeArgs) -> PathBuf {
-    let named = args.config.clone().or_else(|| std::env::var_os(CONFIG_VARIABLE).map(PathBuf::from));
-    named.unwrap_or_else(|| PathBuf::from(CONFIG_FILE))
 }
 
 fn listen(bind: SocketAddr) -> Result<TcpListener, String> {

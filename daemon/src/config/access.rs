@@ -2,6 +2,7 @@
 //! `[namespace]`, `[evidence]`, and the ACL of `[schema_registry]`.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use runpack_core::canon::Digest;
@@ -24,6 +25,8 @@ const NAMES_MAX: usize = 128;
 const RULES_MAX: usize = 256;
 /// Bytes of a token.
 const TOKEN_BYTES_MAX: usize = 256;
+/// Bytes of a certificate's subject.
+const SUBJECT_BYTES_MAX: usize = 512;
 /// Bytes of a file of tokens.
 const TOKEN_FILE_BYTES_MAX: u64 = 64 * 1024;
 
@@ -34,7 +37,8 @@ pub(super) struct AuthTable {
     bearer_tokens: Vec<String>,
     bearer_token_files: Vec<PathBuf>,
     bearer_token_env: Vec<String>,
-    pub(super) mtls_subjects: Vec<String>,
+    mtls_subjects: Vec<String>,
+    pub(super) trusted_proxies: Vec<IpAddr>,
     allowed_tools: BTreeSet<String>,
     principals: Vec<PrincipalTable>,
     tenant_isolation: Option<bool>,
@@ -213,10 +217,21 @@ fn authentication(auth: &AuthTable) -> Result<Authentication, ConfigError> {
             at_most("server.auth.bearer_tokens", digests.len(), ENTRIES_MAX)?;
             Ok(Authentication::Bearer(digests))
         }
-        AuthMode::Mtls => Ok(Authentication::Mtls {
-            subjects: auth.mtls_subjects.iter().cloned().collect(),
-            proxies: BTreeSet::new(),
-        }),
+        AuthMode::Mtls => {
+            let key = "server.auth.mtls_subjects";
+            if auth.mtls_subjects.is_empty() {
+                return Err(wrong(
+                    key,
+                    "mtls auth requires a subject\nhint: write it as RFC 4514 does, as in \"CN=auditor,O=Example\"",
+                ));
+            }
+            at_most(key, auth.mtls_subjects.len(), ENTRIES_MAX)?;
+            if auth.mtls_subjects.iter().any(|subject| subject.is_empty() || subject.len() > SUBJECT_BYTES_MAX) {
+                return Err(wrong(key, format!("a subject has 1 to {SUBJECT_BYTES_MAX} bytes")));
+            }
+            let subjects = auth.mtls_subjects.iter().cloned().collect();
+            Ok(Authentication::Mtls { subjects, proxies: auth.trusted_proxies.iter().copied().collect() })
+        }
     }
 }
 
@@ -272,14 +287,32 @@ fn principals(auth: &AuthTable) -> Result<Principals, ConfigError> {
     at_most(key, auth.principals.len(), ENTRIES_MAX)?;
     let mut principals = Principals::new();
     for table in &auth.principals {
+        let subject = subject(&table.subject)?;
         at_most(&format!("{key}.roles"), table.roles.len(), NAMES_MAX)?;
         let roles = table.roles.iter().map(assignment).collect::<Result<_, _>>()?;
         let principal = Principal { policy_class: table.policy_class.clone(), roles };
-        if principals.insert(table.subject.clone(), principal).is_some() {
+        if principals.insert(subject, principal).is_some() {
             return Err(wrong(key, format!("the subject `{}` comes twice", table.subject)));
         }
     }
     Ok(principals)
+}
+
+/// The subject as callers have it: of a token its digest, also where the config
+/// only says in which variable or file the token is.
+fn subject(written: &str) -> Result<String, ConfigError> {
+    let key = "server.auth.principals.subject";
+    let token = if let Some(name) = written.strip_prefix("token:env:") {
+        let unset = || wrong(key, format!("the variable `{name}` is not set, or is not text"));
+        std::env::var(name).map_err(|_| unset())?
+    } else if let Some(path) = written.strip_prefix("token:file:") {
+        let text = token_file(Path::new(path))?;
+        let first = text.lines().map(str::trim).find(|line| !line.is_empty());
+        first.ok_or_else(|| wrong(key, format!("there is no token in `{path}`")))?.to_owned()
+    } else {
+        return Ok(written.to_owned());
+    };
+    Ok(format!("token:{}", digest(key, &token)?))
 }
 
 fn assignment(role: &RoleTable) -> Result<Assignment, ConfigError> {

@@ -6,6 +6,7 @@
 //! a security setting must not be silence.
 
 mod access;
+mod preset;
 mod providers;
 mod service;
 
@@ -21,7 +22,9 @@ use runpack_providers::{Contracts, Registry};
 use runpack_storage::packs::object::{Key, OnExisting, PublishOptions, StoreOptions};
 use runpack_storage::packs::{BucketStore, Stores};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
+pub use preset::Preset;
 pub use providers::Discovery;
 use providers::{
     DiscoveryTable, ProviderTable, Providers, SignatureForm, TrustPolicy, ValidationTable, discovery, providers,
@@ -92,6 +95,7 @@ const KNOWN: &[&str] = &[
     "server.auth.bearer_token_files",
     "server.auth.bearer_token_env",
     "server.auth.mtls_subjects",
+    "server.auth.trusted_proxies",
     "server.auth.allowed_tools",
     "server.auth.tenant_isolation",
     "server.auth.principals.subject",
@@ -106,6 +110,11 @@ const KNOWN: &[&str] = &[
     "server.audit.enabled",
     "server.audit.path",
     "server.audit.log_precheck_payloads",
+    "server.audit.fsync",
+    "server.audit.fsync_interval_ms",
+    "server.audit.on_error",
+    "server.audit.rotate_bytes",
+    "server.audit.rotate_keep",
     "server.feedback.scenario_next.default",
     "server.feedback.scenario_next.local_only_default",
     "server.feedback.scenario_next.max",
@@ -181,6 +190,9 @@ const KNOWN: &[&str] = &[
     "providers.allow_raw",
     "providers.timeouts.connect_timeout_ms",
     "providers.timeouts.request_timeout_ms",
+    "providers.dialect",
+    "providers.pass_env",
+    "providers.default_lane",
     "providers.config…",
     "docs.enabled",
     "docs.enable_search",
@@ -192,6 +204,7 @@ const KNOWN: &[&str] = &[
     "docs.max_docs",
     "docs.max_sections",
     "runpack.max_artifact_bytes",
+    "runpack.roots",
     "runpack_storage.type",
     "runpack_storage.provider",
     "runpack_storage.bucket",
@@ -276,6 +289,9 @@ struct File {
 #[serde(deny_unknown_fields, default)]
 struct PackTable {
     max_artifact_bytes: Option<Bytes>,
+    /// For a service.
+    #[serde(rename = "roots")]
+    _roots: Option<IgnoredAny>,
 }
 
 /// A number of bytes, with a unit if written as text: `"64MiB"`.
@@ -420,6 +436,17 @@ enum AuthorityMode {
     AssetcoreHttp,
 }
 
+/// What becomes of directories that a config names and nobody has made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// That is a mistake.
+    Refuse,
+    /// They are made: a first start must not fail for want of them.
+    Make,
+    /// They would be made at the start.
+    Imagine,
+}
+
 /// What a run needs of a config.
 pub struct RunConfiguration {
     /// What is decided by.
@@ -450,7 +477,7 @@ impl RunConfiguration {
     /// # Errors
     /// Never for the embedded text; a test reads it.
     pub fn embedded() -> Result<Self, ConfigError> {
-        Self::parse("[[providers]]\nname = \"time\"\ntype = \"builtin\"\n", "embedded defaults")
+        Self::parse("[[providers]]\nname = \"time\"\ntype = \"builtin\"\n", "embedded defaults", Missing::Refuse)
     }
 
     /// Reads a file. Relative paths in it are relative to the working directory.
@@ -458,10 +485,10 @@ impl RunConfiguration {
     /// # Errors
     /// See [`ConfigError`].
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        Self::parse(&read_text(path)?, &path.display().to_string())
+        Self::parse(&read_text(path)?, &path.display().to_string(), Missing::Refuse)
     }
 
-    fn parse(text: &str, path: &str) -> Result<Self, ConfigError> {
+    fn parse(text: &str, path: &str, missing: Missing) -> Result<Self, ConfigError> {
         let failed = |source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) };
         let table: toml::Table = toml::from_str(text).map_err(failed)?;
         if let Some(key) = unknown_key(&table, "") {
@@ -486,7 +513,7 @@ impl RunConfiguration {
         let _scope = file.dev.permissive_scope;
         let settings = settings(&file, permissive)?;
         let policy = Policy::try_from(file.policy).map_err(|fault| wrong(fault.key, fault.problem))?;
-        let Providers { registry, contracts } = providers(file.providers, &file.trust, &mut warnings)?;
+        let Providers { registry, contracts } = providers(file.providers, &file.trust, missing, &mut warnings)?;
         let validation = validation(&file.validation)?;
         warnings
             .extend(validation.is_none().then(|| "validation.strict is off: conditions may never come out".to_owned()));

@@ -1,17 +1,20 @@
 //! `[[providers]]`, what they promise, and how strictly scenarios are held to it.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use runpack_core::model::ProviderId;
+use runpack_core::model::{Lane, ProviderId};
 use runpack_providers::signature::{Form, Keys, Signed};
 use runpack_providers::strict::StrictOptions;
 use runpack_providers::{
-    Contract, ContractError, Contracts, EnvConfig, HttpConfig, JsonConfig, Provider, Registry, TimeConfig,
+    CONTRACT_BYTES_MAX, Contract, ContractError, Contracts, EnvConfig, HttpConfig, JsonConfig, McpConfig, McpDialect,
+    McpTarget, Provider, Registry, TimeConfig,
 };
 use serde::Deserialize;
 
-use super::{ConfigError, Trust, wrong};
+use super::{ConfigError, Missing, Trust, wrong};
 
 #[derive(Debug, Deserialize)]
 pub(super) struct ProviderTable {
@@ -21,6 +24,44 @@ pub(super) struct ProviderTable {
     #[serde(default)]
     config: Option<toml::Value>,
     trust: Option<TrustPolicy>,
+    #[serde(default)]
+    command: Vec<String>,
+    url: Option<String>,
+    #[serde(default)]
+    allow_insecure_http: bool,
+    capabilities_path: Option<PathBuf>,
+    #[serde(default)]
+    auth: ProviderAuth,
+    #[serde(default)]
+    timeouts: Timeouts,
+    #[serde(default)]
+    dialect: Dialect,
+    #[serde(default)]
+    pass_env: Vec<String>,
+    default_lane: Option<Lane>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ProviderAuth {
+    bearer_token: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Timeouts {
+    connect_timeout_ms: Option<u64>,
+    request_timeout_ms: Option<u64>,
+}
+
+/// How an external provider is spoken to.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Dialect {
+    #[default]
+    Auto,
+    Reference,
+    Standard,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -146,6 +187,7 @@ pub(super) struct Providers {
 pub(super) fn providers(
     tables: Vec<ProviderTable>,
     trust: &Trust,
+    missing: Missing,
     warnings: &mut Vec<String>,
 ) -> Result<Providers, ConfigError> {
     let mut found = Providers { registry: Registry::default(), contracts: Contracts::default() };
@@ -157,8 +199,15 @@ pub(super) fn providers(
             return Err(wrong(key, format!("duplicate provider name: {name}")));
         }
         let (provider, contract) = match table.kind {
-            ProviderKind::Builtin => builtin(&name, table.config, &key, warnings)?,
-            ProviderKind::Mcp => return Err(wrong(key, "this version asks no external MCP providers")),
+            ProviderKind::Builtin => {
+                if !table.command.is_empty() || table.url.is_some() || table.capabilities_path.is_some() {
+                    let problem =
+                        "a built-in provider has no command, url or capabilities_path\nhint: set type = \"mcp\"";
+                    return Err(wrong(key, problem));
+                }
+                builtin(&name, table.config, &key, missing, warnings)?
+            }
+            ProviderKind::Mcp => external(id.clone(), &table, &key)?,
         };
         let provider = believed(provider, table.trust.as_ref().unwrap_or(&trust.default_policy), trust, &key)?;
         let contract = contract.map_err(|error| wrong(key.clone(), error.to_string()))?;
@@ -174,6 +223,7 @@ fn builtin(
     name: &str,
     config: Option<toml::Value>,
     key: &str,
+    missing: Missing,
     warnings: &mut Vec<String>,
 ) -> Result<Built, ConfigError> {
     let config = config.unwrap_or_else(|| toml::Value::Table(toml::Table::new()));
@@ -191,8 +241,9 @@ fn builtin(
             (Arc::new(config.build().map_err(refused)?), contract)
         }
         "json" => {
-            let config: JsonConfig = section(config, key)?;
+            let mut config: JsonConfig = section(config, key)?;
             let contract = config.contract();
+            config.root = there(&config.root, missing, &format!("{key}.config.root"))?;
             (Arc::new(config.build().map_err(refused)?), contract)
         }
         "http" => {
@@ -206,6 +257,95 @@ fn builtin(
             return Err(wrong(key, problem));
         }
     })
+}
+
+/// Bounds of the time to connect, and of the time for a whole question.
+const CONNECT_MS: std::ops::RangeInclusive<u64> = 100..=10_000;
+const REQUEST_MS: std::ops::RangeInclusive<u64> = 500..=30_000;
+
+fn external(id: ProviderId, table: &ProviderTable, key: &str) -> Result<Built, ConfigError> {
+    if ["time", "env", "json", "http"].contains(&id.as_str()) {
+        return Err(wrong(key, format!("provider name reserved for builtin: {id}")));
+    }
+    if table.config.is_some() {
+        return Err(wrong(format!("{key}.config"), "only built-in providers have one"));
+    }
+    let target = match (&table.command, &table.url) {
+        (command, None) if !command.is_empty() => {
+            McpTarget::Command { command: command.clone(), pass_env: table.pass_env.clone() }
+        }
+        (command, Some(url)) if command.is_empty() => McpTarget::Url {
+            url: url.clone(),
+            allow_insecure_http: table.allow_insecure_http,
+            bearer_token: table.auth.bearer_token.clone(),
+        },
+        (_, None) => return Err(wrong(key, "mcp provider requires command or url")),
+        (_, Some(_)) => return Err(wrong(key, "has a command and a url\nhint: keep one of them")),
+    };
+    let Some(path) = &table.capabilities_path else {
+        return Err(wrong(format!("{key}.capabilities_path"), "an external provider needs the file of its contract"));
+    };
+    let within = |name: &str, value: Option<u64>, usual: Duration, range: std::ops::RangeInclusive<u64>| match value {
+        None => Ok(usual),
+        Some(value) if range.contains(&value) => Ok(Duration::from_millis(value)),
+        Some(_) => {
+            let problem = format!("must be between {} and {}", range.start(), range.end());
+            Err(wrong(format!("{key}.timeouts.{name}"), problem))
+        }
+    };
+    let mut config = McpConfig::new(id, target);
+    let timeouts = &table.timeouts;
+    config.connect_timeout =
+        within("connect_timeout_ms", timeouts.connect_timeout_ms, config.connect_timeout, CONNECT_MS)?;
+    config.request_timeout =
+        within("request_timeout_ms", timeouts.request_timeout_ms, config.request_timeout, REQUEST_MS)?;
+    if config.request_timeout < config.connect_timeout {
+        return Err(wrong(format!("{key}.timeouts.request_timeout_ms"), "must not be below connect_timeout_ms"));
+    }
+    config.default_lane = table.default_lane.unwrap_or(config.default_lane);
+    config.dialect = match table.dialect {
+        Dialect::Auto => McpDialect::Auto,
+        Dialect::Reference => McpDialect::Reference,
+        Dialect::Standard => McpDialect::Standard,
+    };
+    let contract = config.contract(&contract_file(path, key)?);
+    let provider = config.build().map_err(|error| wrong(key, error.to_string()))?;
+    Ok((Arc::new(provider), contract))
+}
+
+fn contract_file(path: &Path, key: &str) -> Result<Vec<u8>, ConfigError> {
+    use std::io::Read as _;
+
+    let failed = |error: std::io::Error| {
+        wrong(
+            format!("{key}.capabilities_path"),
+            format!("contract_read_failed: cannot read `{}`: {error}", path.display()),
+        )
+    };
+    let mut bytes = Vec::new();
+    let limit = CONTRACT_BYTES_MAX as u64;
+    std::fs::File::open(path).map_err(failed)?.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
+
+/// The directory, made if that is wanted; if it is only to be imagined, the
+/// nearest that is there.
+pub(super) fn there(directory: &Path, missing: Missing, key: &str) -> Result<PathBuf, ConfigError> {
+    if missing == Missing::Refuse || directory.exists() {
+        return Ok(directory.to_owned());
+    }
+    if missing == Missing::Make {
+        let failed = |error: std::io::Error| wrong(key, format!("cannot make `{}`: {error}", directory.display()));
+        std::fs::create_dir_all(directory).map_err(failed)?;
+        return Ok(directory.to_owned());
+    }
+    let here = Path::new(".");
+    let named = |path: &&Path| !path.as_os_str().is_empty();
+    let nearest = directory.ancestors().filter(named).find(|path| path.exists()).unwrap_or(here);
+    if nearest.is_dir() {
+        return Ok(nearest.to_owned());
+    }
+    Err(wrong(key, format!("cannot make `{}`: `{}` is no directory", directory.display(), nearest.display())))
 }
 
 /// The provider, believed only as far as the policy says.

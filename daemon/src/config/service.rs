@@ -1,20 +1,23 @@
 //! What `runpackd serve` reads besides what a run reads.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use runpack_storage::runs::sqlite::{JournalMode, SqliteOptions, SyncMode};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use super::access::{
     AclTable, AuthMode, AuthTable, EvidenceTable, FeedbackSection, NamespaceTable, ProviderTable, ToolsTable, access,
 };
-use super::{ConfigError, RunConfiguration, read_text, wrong};
+use super::{ConfigError, Missing, RunConfiguration, read_text, wrong};
 use crate::access::Access;
+use crate::audit::{AuditOptions, Fsync, OnError, Rotation};
 use crate::docs::DocsConfig;
-use crate::http::Replies;
+use crate::http::{Replies, TlsOptions};
+use crate::limits::RateLimit;
+use crate::roots::Roots;
 
 /// What a service needs of a config.
 pub struct ServiceConfiguration {
@@ -30,10 +33,16 @@ pub struct ServiceConfiguration {
     pub schemas: SchemaStoreConfig,
     /// Which documents are served.
     pub docs: DocsConfig,
+    /// Where on this machine callers may name packs.
+    pub roots: Roots,
+    /// The audit log, if one is kept.
+    pub audit: Option<AuditOptions>,
+    /// Whether the audit log has the payloads of prechecks.
+    pub log_precheck_payloads: bool,
 }
 
 /// `[server]`, as far as it is about connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerConfiguration {
     /// Which door is open.
     pub door: Door,
@@ -41,20 +50,31 @@ pub struct ServerConfiguration {
     pub body_bytes_max: usize,
     /// Calls at work at once.
     pub inflight_max: usize,
+    /// How often each may call; as often as they like without it.
+    pub rate: Option<RateLimit>,
 }
 
 /// Where callers come in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Door {
     /// The pipes of the process.
     Stdio,
     /// HTTP.
     Http {
-        /// A loopback address; port 0 takes any that is free.
+        /// Port 0 takes any that is free.
         bind: SocketAddr,
         /// In what shape `/rpc` answers.
         replies: Replies,
+        /// With what connections are made, if not in the clear.
+        tls: Option<TlsOptions>,
     },
+}
+
+impl Door {
+    /// Whether others than this machine can knock.
+    pub fn is_exposed(&self) -> bool {
+        matches!(self, Self::Http { bind, .. } if !bind.ip().is_loopback())
+    }
 }
 
 /// `[run_state_store]`.
@@ -93,6 +113,13 @@ pub(super) struct File {
     pub(super) schema_registry: StoreTable,
     pub(super) providers: Vec<ProviderTable>,
     docs: DocsTable,
+    runpack: PackTable,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PackTable {
+    roots: Vec<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -118,8 +145,8 @@ pub(super) struct Server {
     max_body_bytes: Option<u64>,
     limits: Limits,
     pub(super) auth: AuthTable,
-    tls: Option<IgnoredAny>,
-    audit: Audit,
+    tls: Option<TlsTable>,
+    audit: AuditTable,
     pub(super) feedback: FeedbackSection,
     pub(super) tools: ToolsTable,
 }
@@ -131,6 +158,15 @@ enum Transport {
     Stdio,
     Http,
     Sse,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TlsTable {
+    cert_path: PathBuf,
+    key_path: PathBuf,
+    client_ca_path: Option<PathBuf>,
+    require_client_cert: Option<bool>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -145,14 +181,28 @@ enum TlsTermination {
 #[serde(default)]
 struct Limits {
     max_inflight: Option<u64>,
-    rate_limit: Option<IgnoredAny>,
+    rate_limit: Option<RateTable>,
+}
+
+#[derive(Debug, Default, Clone, Copy, Deserialize)]
+#[serde(default)]
+struct RateTable {
+    max_requests: Option<u32>,
+    window_ms: Option<u64>,
+    max_entries: Option<usize>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Audit {
-    path: Option<IgnoredAny>,
+struct AuditTable {
+    enabled: Option<bool>,
+    path: Option<PathBuf>,
     log_precheck_payloads: bool,
+    fsync: Fsync,
+    fsync_interval_ms: Option<u64>,
+    on_error: OnError,
+    rotate_bytes: Option<u64>,
+    rotate_keep: Option<u32>,
 }
 
 /// Both stores have these keys, and each some of its own.
@@ -198,19 +248,18 @@ impl ServiceConfiguration {
     /// # Errors
     /// See [`ConfigError`]; also for what this version does not do, which is
     /// refused rather than left out.
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        Self::parse(&read_text(path)?, &path.display().to_string())
+    pub fn read(path: &Path, missing: Missing) -> Result<Self, ConfigError> {
+        Self::parse(&read_text(path)?, &path.display().to_string(), missing)
     }
 
     /// As [`Self::read`], for a text.
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub fn parse(text: &str, path: &str) -> Result<Self, ConfigError> {
-        let run = RunConfiguration::parse(text, path)?;
+    pub fn parse(text: &str, path: &str, missing: Missing) -> Result<Self, ConfigError> {
+        let run = RunConfiguration::parse(text, path, missing)?;
         let failed = |source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) };
         let file: File = toml::from_str(text).map_err(failed)?;
-        not_yet(&file.server)?;
         let server = server(&file.server)?;
         let runs = run_store(&file.run_state_store)?;
         let schemas = schema_store(&file.schema_registry)?;
@@ -219,51 +268,15 @@ impl ServiceConfiguration {
         if !(docs.enabled && docs.search) {
             access.visible.denied.insert("decision_gate_docs_search".to_owned());
         }
-        Ok(Self { run, server, access, runs, schemas, docs })
-    }
-}
-
-/// What is not done yet is refused: an operator who asked for it must not
-/// believe to have it.
-fn not_yet(server: &Server) -> Result<(), ConfigError> {
-    let local = "hint: take it out and keep to auth.mode = \"local_only\" on a loopback address";
-    let auth = &server.auth;
-    let not = [
-        ("auth.mode", auth.mode == AuthMode::Mtls, "this version checks no certificates", local),
-        ("auth.mtls_subjects", !auth.mtls_subjects.is_empty(), "this version checks no certificates", local),
-        ("tls", server.tls.is_some(), "this version does not speak TLS", local),
-        (
-            "tls_termination",
-            server.tls_termination == TlsTermination::Upstream,
-            "this version cannot stand behind a proxy",
-            local,
-        ),
-        (
-            "limits.rate_limit",
-            server.limits.rate_limit.is_some(),
-            "this version limits no rates",
-            "hint: take it out; limits.max_inflight bounds the load",
-        ),
-        ("audit.path", server.audit.path.is_some(), "this version writes no audit log", "hint: take it out"),
-        (
-            "audit.log_precheck_payloads",
-            server.audit.log_precheck_payloads,
-            "this version writes no audit log",
-            "hint: take it out",
-        ),
-    ];
-    match not.into_iter().find(|(_, asked, _, _)| *asked) {
-        None => Ok(()),
-        Some((key, _, problem, hint)) => Err(wrong(format!("server.{key}"), format!("{problem}\n{hint}"))),
+        let log_precheck_payloads = file.server.audit.log_precheck_payloads;
+        let audit = audit(&file.server.audit)?;
+        let roots = roots(&file.runpack)?;
+        Ok(Self { run, server, access, runs, schemas, docs, roots, audit, log_precheck_payloads })
     }
 }
 
 fn server(server: &Server) -> Result<ServerConfiguration, ConfigError> {
-    let door = match server.transport {
-        Transport::Stdio => Door::Stdio,
-        Transport::Http => Door::Http { bind: bind(server)?, replies: Replies::Json },
-        Transport::Sse => Door::Http { bind: bind(server)?, replies: Replies::EventStream },
-    };
+    let door = door(server)?;
     let body = server.max_body_bytes.unwrap_or(BODY_BYTES_MAX);
     let body_bytes_max = usize::try_from(body).ok().filter(|&bytes| bytes > 0);
     let inflight = server.limits.max_inflight.unwrap_or(INFLIGHT_MAX);
@@ -274,7 +287,103 @@ fn server(server: &Server) -> Result<ServerConfiguration, ConfigError> {
         door,
         body_bytes_max: body_bytes_max.ok_or_else(|| wrong("server.max_body_bytes", "must be at least 1"))?,
         inflight_max: usize::try_from(inflight).unwrap_or(usize::MAX),
+        rate: server.limits.rate_limit.map(rate).transpose()?,
     })
+}
+
+fn rate(table: RateTable) -> Result<RateLimit, ConfigError> {
+    let within = |key: &str, value: u64, from: u64, to: u64| match (from..=to).contains(&value) {
+        true => Ok(value),
+        false => Err(wrong(format!("server.limits.rate_limit.{key}"), format!("must be between {from} and {to}"))),
+    };
+    let requests = within("max_requests", u64::from(table.max_requests.unwrap_or(1_000)), 1, 100_000)?;
+    let window = within("window_ms", table.window_ms.unwrap_or(1_000), 100, 60_000)?;
+    let entries = within("max_entries", table.max_entries.unwrap_or(4_096) as u64, 1, 65_536)?;
+    Ok(RateLimit {
+        max_requests: u32::try_from(requests).unwrap_or(u32::MAX),
+        window: Duration::from_millis(window),
+        max_entries: usize::try_from(entries).unwrap_or(usize::MAX),
+    })
+}
+
+/// The audit log, if one is asked for: by a path, or by name.
+fn audit(table: &AuditTable) -> Result<Option<AuditOptions>, ConfigError> {
+    if !table.enabled.unwrap_or(table.path.is_some()) {
+        return Ok(None);
+    }
+    let usual = AuditOptions::default();
+    let rotation = match (table.rotate_bytes, table.rotate_keep.unwrap_or(ROTATED)) {
+        (None, _) => None,
+        (Some(0), _) => return Err(wrong("server.audit.rotate_bytes", "must be at least 1")),
+        (Some(bytes), keep) => match NonZeroU32::new(keep) {
+            Some(keep) => Some(Rotation { bytes, keep }),
+            None => return Err(wrong("server.audit.rotate_keep", "must be at least 1")),
+        },
+    };
+    Ok(Some(AuditOptions {
+        path: table.path.clone(),
+        rotation,
+        fsync: table.fsync,
+        fsync_interval: table.fsync_interval_ms.map_or(usual.fsync_interval, Duration::from_millis),
+        on_error: table.on_error,
+    }))
+}
+
+/// Audit logs that are kept besides the one that is written.
+const ROTATED: u32 = 10;
+
+fn door(server: &Server) -> Result<Door, ConfigError> {
+    let (auth, tls) = (server.auth.mode, server.tls.as_ref());
+    let replies = match server.transport {
+        Transport::Stdio => {
+            if auth != AuthMode::LocalOnly {
+                return Err(wrong("server.auth.mode", "stdio transport only supports local_only auth"));
+            }
+            if tls.is_some() {
+                return Err(wrong("server.tls", "stdio transport does not support tls"));
+            }
+            return Ok(Door::Stdio);
+        }
+        Transport::Http => Replies::Json,
+        Transport::Sse => Replies::EventStream,
+    };
+    let bind = bind(server)?;
+    let upstream = server.tls_termination == TlsTermination::Upstream;
+    if auth == AuthMode::LocalOnly && !bind.ip().is_loopback() {
+        let problem = "non-loopback bind disallowed without auth policy\nhint: set bind = \"127.0.0.1:4000\", or \
+                       auth.mode = \"bearer_token\" or \"mtls\"";
+        return Err(wrong("server.bind", problem));
+    }
+    if auth == AuthMode::LocalOnly && upstream {
+        let problem =
+            "behind a proxy everybody comes from this machine\nhint: set auth.mode to \"bearer_token\" or \"mtls\"";
+        return Err(wrong("server.tls_termination", problem));
+    }
+    if !bind.ip().is_loopback() && tls.is_none() && !upstream {
+        let problem = "non-loopback bind requires TLS\nhint: set [server.tls], or tls_termination = \"upstream\" if a \
+                       proxy terminates it";
+        return Err(wrong("server.bind", problem));
+    }
+    if auth == AuthMode::Mtls {
+        let certified = tls.is_some_and(|tls| tls.client_ca_path.is_some());
+        let proxied = upstream && !server.auth.trusted_proxies.is_empty();
+        if !certified && !proxied {
+            let problem = "mtls has nobody to believe\nhint: set server.tls.client_ca_path, or behind a proxy \
+                           tls_termination = \"upstream\" and auth.trusted_proxies";
+            return Err(wrong("server.auth.mode", problem));
+        }
+        if tls.is_some_and(|tls| tls.require_client_cert == Some(false)) && !proxied {
+            let problem = "mtls requires client certificates\nhint: leave it out";
+            return Err(wrong("server.tls.require_client_cert", problem));
+        }
+    }
+    let tls = tls.map(|tls| TlsOptions {
+        cert_path: tls.cert_path.clone(),
+        key_path: tls.key_path.clone(),
+        client_ca_path: tls.client_ca_path.clone(),
+        require_client_cert: tls.require_client_cert.unwrap_or(true),
+    });
+    Ok(Door::Http { bind, replies, tls })
 }
 
 fn bind(server: &Server) -> Result<SocketAddr, ConfigError> {
@@ -285,10 +394,6 @@ fn bind(server: &Server) -> Result<SocketAddr, ConfigError> {
     let bind: SocketAddr = bind.trim().parse().map_err(|_| {
         wrong("server.bind", format!("`{bind}` is not an address and a port\nhint: write \"127.0.0.1:4000\""))
     })?;
-    if !bind.ip().is_loopback() {
-        let problem = "non-loopback bind disallowed without auth policy\nhint: set bind = \"127.0.0.1:4000\"";
-        return Err(wrong("server.bind", problem));
-    }
     Ok(bind)
 }
 
@@ -334,6 +439,19 @@ fn store_path(table: &StoreTable, section: &str) -> Result<Option<(PathBuf, Sqli
     }
 }
 
+/// Roots of packs.
+const ROOTS_MAX: usize = 64;
+
+fn roots(table: &PackTable) -> Result<Roots, ConfigError> {
+    if table.roots.len() > ROOTS_MAX {
+        return Err(wrong("runpack.roots", format!("must be at most {ROOTS_MAX} directories")));
+    }
+    if let Some(root) = table.roots.iter().find(|root| !root.is_absolute()) {
+        return Err(wrong("runpack.roots", format!("`{}` is not absolute", root.display())));
+    }
+    Ok(Roots::new(table.roots.clone()))
+}
+
 /// More documents, sections and bytes than these are a mistake.
 const EXTRA_PATHS_MAX: usize = 64;
 
@@ -369,7 +487,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<ServiceConfiguration, String> {
-        ServiceConfiguration::parse(text, "test").map_err(|error| error.to_string())
+        ServiceConfiguration::parse(text, "test", Missing::Refuse).map_err(|error| error.to_string())
     }
 
     const HTTP: &str = "[server]\ntransport = \"http\"\nbind = \"127.0.0.1:0\"\n";
@@ -402,9 +520,17 @@ mod tests {
                 "server.bind: non-loopback bind disallowed without auth policy",
             ),
             ("{}max_body_bytes = 0\n", "server.max_body_bytes: must be at least 1"),
-            ("{}tls_termination = \"upstream\"\n", "server.tls_termination: "),
+            ("{}tls_termination = \"upstream\"\n", "server.tls_termination: behind a proxy everybody"),
+            (
+                "[server]\ntransport = \"http\"\nbind = \"0.0.0.0:0\"\n[server.auth]\nmode = \"bearer_token\"\nbearer_tokens = [\"a\"]\n",
+                "server.bind: non-loopback bind requires TLS",
+            ),
+            (
+                "[server.auth]\nmode = \"bearer_token\"\nbearer_tokens = [\"a\"]\n",
+                "stdio transport only supports local_only auth",
+            ),
             ("{}[server.limits]\nmax_inflight = 0\n", "server.limits.max_inflight: must be between"),
-            ("{}[server.limits.rate_limit]\n", "server.limits.rate_limit: "),
+            ("{}[server.limits.rate_limit]\nwindow_ms = 99\n", "server.limits.rate_limit.window_ms: must be between"),
             (
                 "{}[server.auth]\nmode = \"bearer_token\"\n",
                 "server.auth.bearer_tokens: bearer_token auth requires a token",
@@ -425,7 +551,11 @@ mod tests {
                 "{}[server.auth]\nmode = \"bearer_token\"\nbearer_token_env = [\"RUNPACK_NONE\"]\n",
                 "server.auth.bearer_token_env: the variable `RUNPACK_NONE` is not set",
             ),
-            ("{}[server.auth]\nmode = \"mtls\"\n", "server.auth.mode: "),
+            (
+                "{}[server.auth]\nmode = \"mtls\"\nmtls_subjects = [\"CN=a\"]\n",
+                "server.auth.mode: mtls has nobody to believe",
+            ),
+            ("{}[server.auth]\nmode = \"mtls\"\n", "server.auth."),
             ("{}[server.auth]\nallowed_tools = [\"x\"]\n", "server.auth.allowed_tools: unknown tool in allowlist: x"),
             (
                 "{}[[server.auth.principals]]\nsubject = \"a\"\n[[server.auth.principals]]\nsubject = \"a\"\n",
@@ -439,8 +569,8 @@ mod tests {
                 "{}[[schema_registry.acl.rules]]\neffect = \"allow\"\n",
                 "schema_registry.acl.rules: the built-in rules are not changed",
             ),
-            ("{}[server.tls]\ncert_path = \"a\"\nkey_path = \"b\"\n", "server.tls: "),
-            ("{}[server.audit]\npath = \"a\"\n", "server.audit.path: "),
+            ("[server.tls]\ncert_path = \"a\"\nkey_path = \"b\"\n", "server.tls: stdio transport does not support tls"),
+            ("{}[server.audit]\npath = \"a\"\nrotate_bytes = 0\n", "server.audit.rotate_bytes: must be at least 1"),
             ("{}[server.tools]\ndenylist = [\"x\"]\n", "server.tools.denylist: unknown tool in server.tools list: x"),
             (
                 "{}[server.feedback.scenario_next]\ndefault = \"evidence\"\n",

@@ -5,12 +5,13 @@
 //! to say.
 
 mod patience;
+mod tls;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
@@ -25,29 +26,38 @@ use axum::{Extension, Router};
 use http_body_util::{BodyExt as _, Full};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use rmcp::model::{ErrorData, JsonRpcError};
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+pub use tls::TlsOptions;
+
 use crate::access::{Authentication, Caller, Claim, Unauthenticated};
+use crate::audit::{Correlation, SecurityKind, Transport};
 use crate::correlation::{self, ServerIds};
+use crate::limits::{Client, RateLimit, RateLimiter};
 use crate::mcp::{Mcp, Place};
 use crate::rpc::{Fault, Kind, Reply, Rpc};
 use crate::stdio::unreadable;
 use crate::talk::talk;
 use crate::tools::{CallError, Context, Tools};
+use crate::watch::{Asked, Ended, Trace};
 
 const CORRELATION: HeaderName = HeaderName::from_static("x-correlation-id");
 const SERVER_CORRELATION: HeaderName = HeaderName::from_static("x-server-correlation-id");
 const CLIENT_SUBJECT: HeaderName = HeaderName::from_static("x-decision-gate-client-subject");
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"decision-gate\"");
+const OPEN_METRICS: HeaderValue =
+    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Headers of one request.
@@ -74,6 +84,8 @@ pub struct Limits {
     pub idle_wait: Duration,
     /// How long a request's body may take.
     pub body_wait: Duration,
+    /// How often each may call; as often as they like without it.
+    pub rate: Option<RateLimit>,
     /// How long calls at work may take once the server is told to stop.
     pub drain_wait: Duration,
 }
@@ -87,6 +99,7 @@ impl Default for Limits {
             head_wait: Duration::from_secs(5),
             idle_wait: Duration::from_secs(60),
             body_wait: Duration::from_secs(10),
+            rate: None,
             drain_wait: Duration::from_secs(10),
         }
     }
@@ -101,6 +114,23 @@ pub enum Replies {
     EventStream,
 }
 
+/// What the door is like.
+#[derive(Clone)]
+pub struct Options {
+    /// In what shape `/rpc` answers.
+    pub replies: Replies,
+    /// How much it takes.
+    pub limits: Limits,
+    /// With what connections are made, if not in the clear.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { replies: Replies::Json, limits: Limits::default(), tls: None }
+    }
+}
+
 /// Serves until `stop` says so, and then finishes what is at work.
 ///
 /// # Errors
@@ -108,10 +138,12 @@ pub enum Replies {
 pub async fn serve(
     listener: TcpListener,
     tools: Arc<Tools>,
-    replies: Replies,
-    limits: Limits,
+    options: Options,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
+    let Options { replies, limits, tls } = options;
+    let acceptor = tls.map(TlsAcceptor::from);
+    let address = listener.local_addr()?;
     let ended = CancellationToken::new();
     let door = Arc::new(Door {
         rpc: Arc::new(Rpc::new(Arc::clone(&tools))),
@@ -119,8 +151,10 @@ pub async fn serve(
         tools,
         replies,
         limits,
+        limiter: limits.rate.map(RateLimiter::new),
         inflight: Arc::new(Semaphore::new(limits.inflight_max)),
-        names: names(listener.local_addr()?),
+        names: names(address),
+        scheme: if acceptor.is_some() { "https://" } else { "http://" },
         ids: ServerIds::default(),
         draining: AtomicBool::new(false),
     });
@@ -129,6 +163,7 @@ pub async fn serve(
         .route("/mcp", any(answer_mcp))
         .route("/healthz", get(async || status(StatusCode::OK, "ok")))
         .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
         .with_state(Arc::clone(&door));
     let mut server = http1::Builder::new();
     server.header_read_timeout(limits.head_wait).max_headers(HEADERS_MAX).max_buf_size(HEAD_BYTES_MAX);
@@ -142,13 +177,21 @@ pub async fn serve(
         };
         // Answers are written in one piece; waiting for more only delays them.
         let _ = stream.set_nodelay(true);
-        let (stream, patience) = patience::patient(stream, limits.idle_wait);
-        let service = TowerToHyperService::new(router.clone().layer(Extension(Peer(peer))));
-        let connection = server.clone().timer(patience).serve_connection(TokioIo::new(stream), service);
-        let connection = connections.watch(connection);
+        let (router, server, watcher) = (router.clone(), server.clone(), connections.watcher());
+        let acceptor = acceptor.clone();
         tokio::spawn(async move {
             // How a connection ends is the client's business.
-            let _ = connection.await;
+            match acceptor {
+                None => {
+                    let _ = converse(stream, Peer { ip: peer, subject: None }, router, server, limits, watcher).await;
+                }
+                Some(acceptor) => {
+                    if let Ok(Ok(stream)) = timeout(limits.head_wait, acceptor.accept(stream)).await {
+                        let peer = Peer { ip: peer, subject: tls::subject(&stream) };
+                        let _ = converse(stream, peer, router, server, limits, watcher).await;
+                    }
+                }
+            }
             drop(place);
         });
     }
@@ -169,6 +212,20 @@ pub async fn serve(
     Ok(())
 }
 
+async fn converse<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    stream: S,
+    peer: Peer,
+    router: Router,
+    mut server: http1::Builder,
+    limits: Limits,
+    watcher: Watcher,
+) -> Result<(), hyper::Error> {
+    let (stream, patience) = patience::patient(stream, limits.idle_wait);
+    let service = TowerToHyperService::new(router.layer(Extension(peer)));
+    let connection = server.timer(patience).serve_connection(TokioIo::new(stream), service);
+    watcher.watch(connection).await
+}
+
 /// The next connection, once there is a place for it.
 async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, IpAddr, Option<OwnedSemaphorePermit>) {
     // It is never closed, so there is always a place in the end.
@@ -187,7 +244,13 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, 
 
 /// Names under which a server at a loopback address is called on purpose. A
 /// page whose own name was made to resolve to this machine calls by that name.
+///
+/// A server that others reach is called by names it does not know. Its callers
+/// show credentials that no page has.
 fn names(address: SocketAddr) -> Vec<String> {
+    if !address.ip().is_loopback() {
+        return Vec::new();
+    }
     let port = address.port();
     let mut names = ["127.0.0.1", "localhost", "[::1]"].map(|name| format!("{name}:{port}")).to_vec();
     // Any other of the many loopback addresses.
@@ -203,8 +266,12 @@ fn names(address: SocketAddr) -> Vec<String> {
 }
 
 /// The other end of a request's connection.
-#[derive(Clone, Copy)]
-struct Peer(IpAddr);
+#[derive(Clone)]
+struct Peer {
+    ip: IpAddr,
+    /// Of its certificate, if it has shown one.
+    subject: Option<String>,
+}
 
 /// What every request passes.
 struct Door {
@@ -213,8 +280,11 @@ struct Door {
     tools: Arc<Tools>,
     replies: Replies,
     limits: Limits,
+    limiter: Option<RateLimiter>,
     inflight: Arc<Semaphore>,
+    /// What the server is called by; by anything if it is empty.
     names: Vec<String>,
+    scheme: &'static str,
     ids: ServerIds,
     draining: AtomicBool,
 }
@@ -236,12 +306,12 @@ fn mcp(tools: Arc<Tools>, ended: CancellationToken) -> McpService {
 
 async fn answer_mcp(State(door): State<Arc<Door>>, request: Request) -> Response {
     let (mut head, body) = request.into_parts();
-    let mut client = None;
-    let mut response = match door.prepare(&mut head, body, &mut client).await {
+    let mut trace = door.trace(&head);
+    let mut response = match door.prepare(&mut head, body, &mut trace).await {
         Ok(body) => door.mcp.handle(Request::from_parts(head, body)).await.map(Body::new),
         Err((status, error)) => protocol_error(status, error),
     };
-    door.mark(&mut response, client);
+    door.mark(&mut response, &trace);
     response
 }
 
@@ -252,18 +322,20 @@ fn protocol_error(status: u16, error: ErrorData) -> Response {
 
 async fn answer_rpc(State(door): State<Arc<Door>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let (reply, client) = match door.admit(&head) {
-        Ok((caller, client)) => (door.answer(caller, &head, body).await.unwrap_or_else(|fault| fault.reply()), client),
+    let mut trace = door.trace(&head);
+    let answered = match door.admit(&head, &mut trace) {
+        Ok(caller) => door.answer(caller, trace.clone(), &head, body).await,
         Err(fault) => {
             finish_reading(body);
-            (fault.reply(), None)
+            Err(fault)
         }
     };
+    let reply = answered.unwrap_or_else(|fault| door.turned_away(&trace, &fault).reply());
     let mut response = match door.replies {
         Replies::Json => json(reply.status, reply.body),
         Replies::EventStream => event(reply.status, &reply.body),
     };
-    door.mark(&mut response, client);
+    door.mark(&mut response, &trace);
     response
 }
 
@@ -275,6 +347,32 @@ async fn readyz(State(door): State<Arc<Door>>) -> Response {
     } else {
         status(StatusCode::SERVICE_UNAVAILABLE, "not_ready")
     }
+}
+
+/// The numbers, for whoever may call.
+async fn metrics(State(door): State<Arc<Door>>, request: Request) -> Response {
+    let (head, _) = request.into_parts();
+    let mut trace = door.trace(&head);
+    let let_in = door.guard(&head).and_then(|client| {
+        trace.correlation.unsafe_client_correlation_id = client;
+        door.identify(&head, &trace)
+    });
+    let mut response = match let_in {
+        Ok(_) => {
+            let watch = &door.tools.service().watch;
+            let lost = watch.audit.as_ref().map_or(0, |audit| audit.status().lost);
+            let inflight = door.limits.inflight_max - door.inflight.available_permits();
+            let mut response = Response::new(Body::from(watch.metrics.text(inflight, lost)));
+            response.headers_mut().insert(CONTENT_TYPE, OPEN_METRICS);
+            response
+        }
+        Err(fault) => {
+            let reply = door.turned_away(&trace, &fault).reply();
+            json(reply.status, reply.body)
+        }
+    };
+    door.mark(&mut response, &trace);
+    response
 }
 
 fn status(code: StatusCode, word: &str) -> Response {
@@ -298,38 +396,85 @@ fn event(status: u16, body: &[u8]) -> Response {
 }
 
 impl Door {
-    /// Whether the head alone speaks against a call. Answers who calls, and the
-    /// caller's correlation id.
-    fn admit(&self, head: &Parts) -> Result<(Caller, Option<HeaderValue>), Fault> {
-        let client = self.guard(head)?;
-        let caller = self.identify(head)?;
+    /// What is known of a request before anything is asked of it.
+    fn trace(&self, head: &Parts) -> Trace {
+        let correlation = Correlation { server_correlation_id: Some(self.ids.next()), ..Correlation::default() };
+        let transport = match self.replies {
+            Replies::Json => Transport::Http,
+            Replies::EventStream => Transport::Sse,
+        };
+        Trace { transport, peer: head.extensions.get::<Peer>().map(|peer| peer.ip), correlation }
+    }
+
+    /// Whether the head alone speaks against a call. Answers who calls.
+    fn admit(&self, head: &Parts, trace: &mut Trace) -> Result<Caller, Fault> {
+        trace.correlation.unsafe_client_correlation_id = self.guard(head)?;
+        let caller = self.identify(head, trace)?;
         let media = head.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
         let media = media.and_then(|media| media.split(';').next()).unwrap_or_default();
         if !media.trim().eq_ignore_ascii_case("application/json") {
             let message = "the body is not declared as JSON\nhint: send the header Content-Type: application/json";
             return Err(Fault::new(Kind::InvalidRequest, message).with_status(415));
         }
-        Ok((caller, client))
+        Ok(caller)
     }
 
-    fn identify(&self, head: &Parts) -> Result<Caller, Fault> {
+    /// Notes a request that came to nothing before it was understood.
+    fn turned_away<'f>(&self, trace: &Trace, fault: &'f Fault) -> &'f Fault {
+        let (code, kind, _) = fault.kind.row();
+        let ended = Ended {
+            asked: Asked::Invalid,
+            tool: None,
+            error: Some((code, kind)),
+            request_bytes: 0,
+            response_bytes: fault.message.len(),
+            took: Duration::ZERO,
+        };
+        let service = self.tools.service();
+        if fault.kind == Kind::InvalidCorrelationId {
+            let label = fault.message.split([' ', '\n']).nth(3).unwrap_or_default();
+            let message = format!("correlation_id_rejected: {label}");
+            let security = &service.security;
+            let (permissive, authority) = (security.dev_permissive, security.namespace_authority.as_str());
+            service.watch.security(SecurityKind::InvalidCorrelationId, message, permissive, authority);
+        }
+        service.watch.request(trace, None, &ended);
+        fault
+    }
+
+    fn identify(&self, head: &Parts, trace: &Trace) -> Result<Caller, Fault> {
+        let peer = head.extensions.get::<Peer>();
         let claim = Claim {
             // The door puts it into every request.
-            peer: head.extensions.get::<Peer>().map_or(IpAddr::from([0; 4]), |peer| peer.0),
+            peer: peer.map_or(IpAddr::from([0; 4]), |peer| peer.ip),
             authorization: head.headers.get(AUTHORIZATION).map(HeaderValue::as_bytes),
-            certificate: None,
+            certificate: peer.and_then(|peer| peer.subject.as_deref()),
             asserted: head.headers.get(CLIENT_SUBJECT).and_then(|subject| subject.to_str().ok()),
         };
-        self.tools.service().access.identify(&claim).map_err(|Unauthenticated(reason)| {
-            talk(&format!("denied: {}: {reason}", claim.peer));
+        let service = self.tools.service();
+        let identified = service.access.identify(&claim).map_err(|Unauthenticated(reason)| {
+            service.watch.unauthenticated(trace, service.access.authentication.method(), reason);
             Fault::new(Kind::Unauthenticated, "unauthenticated")
-        })
+        });
+        // Who proved nothing is counted by address, also when refused.
+        let client = match &identified {
+            Ok(caller) if !caller.is_local() => Client::Verified(&caller.subject),
+            _ => Client::Peer(claim.peer),
+        };
+        let limited = self.limiter.as_ref().map_or(Ok(()), |limiter| limiter.admit(client, Instant::now()));
+        limited.map_err(|limited| {
+            service.watch.metrics.rate_limited();
+            let fault = Fault::new(Kind::RateLimited, limited.to_string());
+            Fault { retry_after_ms: Some(limited.retry_after_ms), ..fault }
+        })?;
+        identified
     }
 
     /// Whether a request comes from where it may and to whom it should.
-    fn guard(&self, head: &Parts) -> Result<Option<HeaderValue>, Fault> {
+    fn guard(&self, head: &Parts) -> Result<Option<String>, Fault> {
         let text = |name| head.headers.get(name).map(|value| value.to_str().unwrap_or_default());
-        let called = |name: &str| self.names.iter().any(|known| known.eq_ignore_ascii_case(name));
+        let called =
+            |name: &str| self.names.is_empty() || self.names.iter().any(|known| known.eq_ignore_ascii_case(name));
         let target = head.uri.authority().map(|authority| authority.as_str());
         if !text(HOST).is_some_and(called)
             || head.headers.get_all(HOST).iter().count() > 1
@@ -338,14 +483,18 @@ impl Door {
             let message = format!("this server is called {}\nhint: use one of these in the URL", self.names.join(", "));
             return Err(Fault::new(Kind::InvalidRequest, message).with_status(421));
         }
-        let own = |origin: &str| origin.strip_prefix("http://").is_some_and(called);
+        let host = text(HOST).unwrap_or_default();
+        let own = |origin: &str| {
+            let own = |name: &str| called(name) && (!self.names.is_empty() || name.eq_ignore_ascii_case(host));
+            origin.strip_prefix(self.scheme).is_some_and(own)
+        };
         if !head.headers.get_all(ORIGIN).iter().all(|origin| origin.to_str().is_ok_and(own)) {
             let message = "unauthorized: requests made by web pages are refused\nhint: call from a program, which sends no Origin header";
             return Err(Fault::new(Kind::Unauthorized, message));
         }
         match head.headers.get(CORRELATION).map(|value| correlation::client(value.as_bytes())) {
             None => Ok(None),
-            Some(Ok(id)) => Ok(HeaderValue::try_from(id).ok()),
+            Some(Ok(id)) => Ok(Some(id.to_owned())),
             Some(Err(label)) => {
                 let message = format!(
                     "invalid correlation id: {label}\nhint: send 1 to 128 letters, digits or !#$%&'*+-.^_`|~ as x-correlation-id"
@@ -356,14 +505,14 @@ impl Door {
     }
 
     /// Reads the body and has the call done.
-    async fn answer(&self, caller: Caller, head: &Parts, body: Body) -> Result<Reply, Fault> {
+    async fn answer(&self, caller: Caller, trace: Trace, head: &Parts, body: Body) -> Result<Reply, Fault> {
         let bytes = self.read(head, body).await?;
         let permit = self.place()?;
         let (rpc, runtime) = (Arc::clone(&self.rpc), Handle::current());
         // Stores wait for disks, which the threads that serve connections must not.
         let call = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            runtime.block_on(rpc.answer(&Context::new(caller), &bytes))
+            runtime.block_on(rpc.answer(Context::new(caller, trace), &bytes))
         });
         call.await.map_err(|_| CallError::Unforeseen.into())
     }
@@ -371,33 +520,30 @@ impl Door {
     /// Makes a request ready for the protocol: let in, read, and known to be one
     /// message of JSON. The numbers of the other dialect mean something else
     /// there, so every refusal is an invalid request.
-    async fn prepare(
-        &self,
-        head: &mut Parts,
-        body: Body,
-        client: &mut Option<HeaderValue>,
-    ) -> Result<Full<Bytes>, (u16, ErrorData)> {
-        let refused = |fault: Fault| (fault.status, ErrorData::invalid_request(fault.message, None));
+    async fn prepare(&self, head: &mut Parts, body: Body, trace: &mut Trace) -> Result<Full<Bytes>, (u16, ErrorData)> {
+        let refused = |trace: &Trace, fault: Fault| {
+            self.turned_away(trace, &fault);
+            (fault.status, ErrorData::invalid_request(fault.message, None))
+        };
         if head.method != Method::POST {
-            *client = self.guard(head).map_err(refused)?;
+            let client = self.guard(head).map_err(|fault| refused(trace, fault))?;
+            trace.correlation.unsafe_client_correlation_id = client;
             return Ok(Full::default());
         }
-        let caller = match self.admit(head) {
-            Ok((caller, id)) => {
-                *client = id;
-                caller
-            }
+        let caller = match self.admit(head, trace) {
+            Ok(caller) => caller,
             Err(fault) => {
                 finish_reading(body);
-                return Err(refused(fault));
+                return Err(refused(trace, fault));
             }
         };
-        let bytes = self.read(head, body).await.map_err(refused)?;
+        let bytes = self.read(head, body).await.map_err(|fault| refused(trace, fault))?;
         if let Some(error) = unreadable(&bytes) {
             return Err((400, error));
         }
         head.extensions.insert(caller);
-        head.extensions.insert(Place::new(self.place().map_err(refused)?));
+        head.extensions.insert(Place::new(self.place().map_err(|fault| refused(trace, fault))?));
+        head.extensions.insert(trace.clone());
         Ok(Full::from(bytes))
     }
 
@@ -408,10 +554,13 @@ impl Door {
     }
 
     /// What every answer carries.
-    fn mark(&self, response: &mut Response, client: Option<HeaderValue>) {
+    fn mark(&self, response: &mut Response, trace: &Trace) {
         let headers = response.headers_mut();
-        headers.extend(client.map(|id| (CORRELATION, id)));
-        headers.extend(HeaderValue::try_from(self.ids.next()).map(|id| (SERVER_CORRELATION, id)));
+        let Correlation { unsafe_client_correlation_id: client, server_correlation_id: server, .. } =
+            &trace.correlation;
+        for (name, id) in [(CORRELATION, client), (SERVER_CORRELATION, server)] {
+            headers.extend(id.as_ref().and_then(|id| HeaderValue::try_from(id).ok()).map(|id| (name, id)));
+        }
         let by_token = matches!(self.tools.service().access.authentication, Authentication::Bearer(_));
         if response.status() == StatusCode::UNAUTHORIZED && by_token {
             response.headers_mut().insert(WWW_AUTHENTICATE, CHALLENGE);

@@ -14,18 +14,17 @@ use std::time::{Duration, Instant};
 
 use hyper::rt::{Sleep, Timer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// A connection, and the clock that goes with it.
-pub(super) fn patient(stream: TcpStream, idle: Duration) -> (Heard, Patience) {
+pub(super) fn patient<S>(stream: S, idle: Duration) -> (Heard<S>, Patience) {
     let heard = Arc::new(AtomicBool::new(false));
     let fresh = AtomicBool::new(true);
     (Heard { stream, heard: Arc::clone(&heard) }, Patience { heard, idle, fresh })
 }
 
 /// A connection that notes when something comes in.
-pub(super) struct Heard {
-    stream: TcpStream,
+pub(super) struct Heard<S> {
+    stream: S,
     heard: Arc<AtomicBool>,
 }
 
@@ -75,7 +74,7 @@ impl Future for Waiting {
     }
 }
 
-impl AsyncRead for Heard {
+impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let outcome = Pin::new(&mut self.stream).poll_read(cx, buffer);
@@ -86,7 +85,7 @@ impl AsyncRead for Heard {
     }
 }
 
-impl AsyncWrite for Heard {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }

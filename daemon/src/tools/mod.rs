@@ -40,10 +40,13 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{Caller, Denied};
+use crate::audit::Metric;
 use crate::gatekeeper::GateError;
+use crate::roots::RootError;
 use crate::scenarios::DefineError;
 use crate::service::Service;
 use crate::talk::talk;
+use crate::watch::Trace;
 
 /// Every tool, in the order in which they are listed.
 pub const TOOLS: &[Tool] = &[
@@ -113,12 +116,16 @@ pub struct Context {
     pub caller: Caller,
     /// Set when nobody waits for the answer any more.
     pub stop: CancellationToken,
+    /// What ties together what is noted of the call.
+    pub trace: Trace,
+    /// The tool, once it is known.
+    pub tool: &'static str,
 }
 
 impl Context {
     /// For `caller`, who waits.
-    pub fn new(caller: Caller) -> Self {
-        Self { caller, stop: CancellationToken::new() }
+    pub fn new(caller: Caller, trace: Trace) -> Self {
+        Self { caller, stop: CancellationToken::new(), trace, tool: "" }
     }
 }
 
@@ -202,6 +209,12 @@ impl From<Denied> for ToolError {
     }
 }
 
+impl From<RootError> for ToolError {
+    fn from(error: RootError) -> Self {
+        Self::Runpack(error.to_string())
+    }
+}
+
 impl From<DefineError> for ToolError {
     fn from(error: DefineError) -> Self {
         match error {
@@ -263,7 +276,7 @@ fn scenario(
     namespace: NamespaceId,
     id: &ScenarioId,
 ) -> Result<Arc<Scenario>, ToolError> {
-    service.access.may_enter(&context.caller, Some(tenant), namespace)?;
+    service.enter(context, Some(tenant), namespace)?;
     let found = service.scenarios.get(namespace, id).map_err(|error| ToolError::Internal(error.to_string()))?;
     found.ok_or_else(|| ToolError::NotFound("scenario not defined".to_owned()))
 }
@@ -335,13 +348,29 @@ impl Tools {
     /// See [`CallError`].
     pub async fn call(&self, context: &Context, name: &str, arguments: Value) -> Result<Answer, CallError> {
         let tool = self.get(name).ok_or(CallError::Unknown)?.tool;
+        let context = &Context { tool: tool.name, ..context.clone() };
+        let watch = &self.service.watch;
         let call = async {
-            self.service.access.may_call(&context.caller, tool.name)?;
-            tokio::select! {
-                biased;
-                outcome = (tool.run)(&self.service, context, arguments) => outcome,
-                () = context.stop.cancelled() => Err(ToolError::Cancelled),
+            if let Err(fault) = watch.ready() {
+                return Err(ToolError::Internal(format!("{fault}\nhint: calls are refused until it can be")));
             }
+            let may = self.service.access.may_call(&context.caller, tool.name);
+            watch.authorized(context, tool.name, may.as_ref().err().map(|denied| denied.0.as_str()));
+            may?;
+            watch.used(context, Metric::ToolCalls, 1);
+            let asked = (tool.name == precheck::TOOL.name && watch.audit.is_some()).then(|| arguments.clone());
+            let outcome = tokio::select! {
+                biased;
+                outcome = (tool.run)(&self.service, context, arguments) => outcome?,
+                () = context.stop.cancelled() => return Err(ToolError::Cancelled),
+            };
+            if let Some(metric) = usage(tool.name) {
+                watch.used(context, metric, 1);
+            }
+            if let Some(asked) = asked {
+                watch.precheck(context, asked, outcome.json());
+            }
+            Ok(outcome)
         };
         // A panic leaves no lock of ours in a state that matters: stores write
         // under theirs only after everything that can fail.
@@ -365,6 +394,17 @@ impl Served {
 fn placed(fault: &jsonschema::ValidationError<'_>) -> String {
     let place = fault.instance_path().to_string();
     format!("{}: {}", if place.is_empty() { "arguments" } else { &place }, fault.masked())
+}
+
+/// What besides a call a tool uses up.
+fn usage(tool: &str) -> Option<Metric> {
+    match tool {
+        "scenario_start" => Some(Metric::RunsStarted),
+        "evidence_query" => Some(Metric::EvidenceQueries),
+        "runpack_export" => Some(Metric::RunpackExports),
+        "schemas_register" => Some(Metric::SchemasWritten),
+        _ => None,
+    }
 }
 
 /// Errors an operator has to see are told here, since callers see less.

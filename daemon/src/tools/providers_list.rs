@@ -33,10 +33,10 @@ struct Item {
 
 async fn call(service: &Service, _context: &Context, _: Arguments) -> Result<List, ToolError> {
     let shown = service.contracts.iter().filter(|contract| service.discovery.shows(contract.id()));
-    let providers = shown.map(|contract| Item {
-        provider_id: contract.id().clone(),
-        transport: contract.transport(),
-        checks: contract.checks().map(|check| check.spec().check_id.clone()).collect(),
+    let providers = shown.map(|contract| {
+        let mut checks: Vec<_> = contract.checks().map(|check| check.spec().check_id.clone()).collect();
+        checks.sort();
+        Item { provider_id: contract.id().clone(), transport: contract.transport(), checks }
     });
     Ok(List { providers: providers.collect() })
 }

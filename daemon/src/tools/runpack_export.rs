@@ -49,6 +49,9 @@ struct Packed {
 
 async fn call(service: &Service, context: &Context, arguments: Arguments) -> Result<Packed, ToolError> {
     let scenario = scenario(service, context, arguments.tenant_id, arguments.namespace_id, &arguments.scenario_id)?;
+    if let (None, Some(target)) = (&service.packs, &arguments.output_dir) {
+        service.roots.admit(&context.caller, target)?;
+    }
     // Storage waits for disks and networks on a runtime of its own, which it
     // cannot enter from a thread that drives this one.
     let exported = std::thread::scope(|scope| scope.spawn(|| pack(service, &scenario, &arguments)).join());
@@ -56,6 +59,7 @@ async fn call(service: &Service, context: &Context, arguments: Arguments) -> Res
     if let Published::Replaced { leftover: Some(leftover) } = &exported.published {
         talk(&format!("warning: what is left of a replaced pack could not be removed: {}", leftover.display()));
     }
+    service.watch.metrics.exported();
     Ok(Packed { manifest: exported.manifest, report: exported.report, storage_uri: exported.storage_uri })
 }
 

@@ -31,7 +31,8 @@ struct Verified {
     status: WireStatus,
 }
 
-async fn call(service: &Service, _context: &Context, arguments: Arguments) -> Result<Verified, ToolError> {
+async fn call(service: &Service, context: &Context, arguments: Arguments) -> Result<Verified, ToolError> {
+    service.roots.admit(&context.caller, &arguments.runpack_dir)?;
     let reader = DirectoryReader::open(&arguments.runpack_dir)
         .map_err(|fault| ToolError::Runpack(format!("artifact error: unable to resolve runpack root: {fault}")))?;
     let options = VerifyOptions { artifact_bytes_max: service.artifact_bytes_max, ..VerifyOptions::default() };

@@ -49,6 +49,7 @@ async fn call(service: &Service, context: &Context, arguments: Arguments) -> Res
     let request = &arguments.request;
     let scenario = scenario(service, context, request.tenant_id, request.namespace_id, &arguments.scenario_id)?;
     let answer = service.gatekeeper.next(&scenario, request).await?;
+    service.decided(&answer);
 
     let granted = service.access.feedback.grant(&context.caller, arguments.feedback);
     let silent = granted.level == FeedbackLevel::Summary && arguments.feedback.is_none() && granted.denied.is_none();

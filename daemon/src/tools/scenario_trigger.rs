@@ -30,5 +30,7 @@ impl Admit for Arguments {
 async fn call(service: &Service, context: &Context, arguments: Arguments) -> Result<TriggerResult, ToolError> {
     let event = &arguments.trigger;
     let scenario = scenario(service, context, event.tenant_id, event.namespace_id, &arguments.scenario_id)?;
-    Ok(service.gatekeeper.trigger(&scenario, event).await?.result)
+    let answer = service.gatekeeper.trigger(&scenario, event).await?;
+    service.decided(&answer);
+    Ok(answer.result)
 }

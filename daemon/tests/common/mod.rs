@@ -7,10 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use runpackd_lib::access::Caller;
-use runpackd_lib::config::ServiceConfiguration;
+use runpackd_lib::config::{Missing, ServiceConfiguration};
 use runpackd_lib::rpc::Rpc;
 use runpackd_lib::service::Service;
 use runpackd_lib::tools::{Context, TOOLS, Tool, Tools};
+use runpackd_lib::watch::Trace;
 use serde_json::{Value, json};
 
 /// The time at which every drive begins.
@@ -28,7 +29,7 @@ pub const CONFIG: &str = "[server]\ntransport = \"http\"\nbind = \"127.0.0.1:0\"
 
 /// The tools over a fresh service with that config.
 pub fn tools(config: &str, tools: &[Tool]) -> Arc<Tools> {
-    let configuration = ServiceConfiguration::parse(config, "test").unwrap();
+    let configuration = ServiceConfiguration::parse(config, "test", Missing::Refuse).unwrap();
     Arc::new(Tools::new(Arc::new(Service::open(configuration).unwrap()), tools).unwrap())
 }
 
@@ -62,7 +63,7 @@ impl Direct {
 
     /// The HTTP status and the response to these bytes.
     pub fn raw(&self, body: &[u8]) -> (u16, Value) {
-        let reply = self.runtime.block_on(self.rpc.answer(&Context::new(Caller::loopback()), body));
+        let reply = self.runtime.block_on(self.rpc.answer(Context::new(Caller::loopback(), Trace::stdio()), body));
         (reply.status, serde_json::from_slice(&reply.body).unwrap())
     }
 }

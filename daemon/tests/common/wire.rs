@@ -44,8 +44,13 @@ impl Process {
         let mut talk = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         talk.read_line(&mut line).unwrap();
-        let address =
-            line.trim().strip_prefix("listening on http://").unwrap_or_else(|| panic!("{line}")).parse().unwrap();
+        let address = line
+            .trim()
+            .split_once("://")
+            .map(|(_, address)| address)
+            .unwrap_or_else(|| panic!("{line}"))
+            .parse()
+            .unwrap();
         Self { child, address, talk, _dir: None }
     }
 

@@ -166,6 +166,14 @@ pub struct SqliteRuns {
     _copy: Option<tempfile::TempDir>,
 }
 
+/// SQLite takes a file of one byte for an empty one, and writes over it.
+fn not_a_stray_byte(path: &Path) -> Result<(), StoreFault> {
+    match std::fs::metadata(path) {
+        Ok(there) if there.len() == 1 => Err(StoreFault("file is not a database".to_owned())),
+        _ => Ok(()),
+    }
+}
+
 /// How a connection for reading is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Opening {
@@ -206,7 +214,9 @@ impl SqliteRuns {
         match private(OpenOptions::new().create_new(true).write(true)).open(path) {
             // SQLite syncs the entries of files that it makes itself; this one is ours.
             Ok(_) => sync_directory_of(path).map_err(io)?,
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                not_a_stray_byte(path).map_err(unusable)?;
+            }
             Err(error) => return Err(io(error)),
         }
         let connection = writing(path, options)?;
