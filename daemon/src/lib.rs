@@ -7,6 +7,7 @@ pub mod client;
 pub mod commands;
 pub mod config;
 pub mod correlation;
+pub mod dispatch;
 pub mod docs;
 pub mod gatekeeper;
 pub mod http;

@@ -205,6 +205,7 @@ const KNOWN: &[&str] = &[
     "docs.max_sections",
     "runpack.max_artifact_bytes",
     "runpack.roots",
+    "dispatch…",
     "scheduler.enabled",
     "scheduler.interval_ms",
     "runpack_storage.type",

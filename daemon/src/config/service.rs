@@ -14,6 +14,7 @@ use super::access::{
 use super::{ConfigError, Missing, RunConfiguration, read_text, wrong};
 use crate::access::Access;
 use crate::audit::{AuditOptions, Fsync, OnError, Rotation};
+use crate::dispatch::{DispatchConfiguration, DispatchTable};
 use crate::docs::DocsConfig;
 use crate::http::{Replies, TlsOptions};
 use crate::limits::RateLimit;
@@ -36,6 +37,8 @@ pub struct ServiceConfiguration {
     pub docs: DocsConfig,
     /// Where on this machine callers may name packs.
     pub roots: Roots,
+    /// How packets are delivered, if they are.
+    pub dispatch: Option<DispatchConfiguration>,
     /// Whether stages time out by themselves, and how soon that is seen.
     pub scheduler: Option<SchedulerConfig>,
     /// The audit log, if one is kept.
@@ -118,6 +121,7 @@ pub(super) struct File {
     docs: DocsTable,
     runpack: PackTable,
     scheduler: SchedulerTable,
+    dispatch: DispatchTable,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -268,7 +272,7 @@ impl ServiceConfiguration {
     /// # Errors
     /// As [`Self::read`].
     pub fn parse(text: &str, path: &str, missing: Missing) -> Result<Self, ConfigError> {
-        let run = RunConfiguration::parse(text, path, missing)?;
+        let mut run = RunConfiguration::parse(text, path, missing)?;
         let failed = |source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) };
         let file: File = toml::from_str(text).map_err(failed)?;
         let server = server(&file.server)?;
@@ -283,7 +287,9 @@ impl ServiceConfiguration {
         let audit = audit(&file.server.audit)?;
         let roots = roots(&file.runpack)?;
         let scheduler = scheduler(&file.scheduler)?;
-        Ok(Self { run, server, access, runs, schemas, docs, roots, scheduler, audit, log_precheck_payloads })
+        let dispatch = file.dispatch.configuration()?;
+        run.warnings.extend(dispatch.iter().flat_map(|dispatch| dispatch.warnings.clone()));
+        Ok(Self { run, server, access, runs, schemas, docs, roots, dispatch, scheduler, audit, log_precheck_payloads })
     }
 }
 
