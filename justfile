@@ -49,6 +49,11 @@ quickstart:
     printf '\n== the pack, checked without the server\n'
     "$bin/runpack" verify runpacks/run-1
 
+# The official clients of the Model Context Protocol against the server, over HTTP and pipes
+clients:
+    cargo build --locked --bin runpackd
+    testdata/clients/run.sh "${CARGO_TARGET_DIR:-target}/debug/runpackd"
+
 # Buckets on other people's servers: moto, azurite, and s3rver, which ignores conditional creates
 servers:
     #!/usr/bin/env bash

@@ -55,6 +55,7 @@ embedded! {
     "format" Reasoning,
     "findings" Reasoning,
     "run-store" Reasoning,
+    "service" Decision,
     "object-storage" Pattern,
     "compatibility" Pattern,
 }

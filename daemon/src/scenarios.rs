@@ -75,6 +75,14 @@ impl Scenarios {
         Ok(seen)
     }
 
+    /// The scenario with that digest, whatever it is called now.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn of(&self, digest: &Digest) -> Result<Option<Arc<Scenario>>, ReadError> {
+        self.store.scenario_of(digest)
+    }
+
     /// The scenario of that id in that namespace.
     ///
     /// # Errors

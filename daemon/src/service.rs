@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use runpack_core::model::{NamespaceId, ScenarioSpec, TenantId};
 use runpack_core::pack::SecurityContext;
+use runpack_dispatch::Broker;
 use runpack_providers::Contracts;
 use runpack_providers::strict::{self, StrictOptions};
 use runpack_storage::packs::BucketStore;
 use runpack_storage::runs::sqlite::{SqliteOptions, SqliteRuns};
-use runpack_storage::runs::{MemoryRuns, RunStore, ScenarioStore, ShapeStore};
+use runpack_storage::runs::{MemoryRuns, Outbox, RunStore, ScenarioStore, ShapeStore};
 
 use crate::access::{Access, Action, Denied};
 use crate::audit::{AuditLog, AuditOptions, SecurityKind};
 use crate::config::{Discovery, RunConfiguration, RunStoreConfig, SchemaStoreConfig, ServiceConfiguration};
+use crate::dispatch::DispatchConfiguration;
 use crate::docs::{DocsConfig, Library};
 use crate::gatekeeper::{Answer, Gatekeeper, Queues};
 use crate::roots::Roots;
@@ -32,6 +34,8 @@ pub struct Service {
     pub gatekeeper: Gatekeeper,
     /// What runs are started from.
     pub scenarios: Scenarios,
+    /// What is to be delivered.
+    pub outbox: Arc<dyn Outbox>,
     /// What data looks like.
     pub shapes: Arc<dyn ShapeStore>,
     /// How much of that is kept.
@@ -75,7 +79,9 @@ impl Service {
     /// # Errors
     /// A sentence that says what could not be opened.
     pub fn open(configuration: ServiceConfiguration) -> Result<Self, String> {
-        let Stores { runs, scenarios, shapes } = open_stores(&configuration.runs, &configuration.schemas)?;
+        let deliver = configuration.dispatch.is_some();
+        let Stores { runs, scenarios, shapes, outbox } =
+            open_stores(&configuration.runs, &configuration.schemas, deliver)?;
         let RunConfiguration {
             settings,
             policy,
@@ -100,6 +106,7 @@ impl Service {
         Ok(Self {
             gatekeeper: Gatekeeper { runs, registry, settings, policy, gather_deadline: GATHER_DEADLINE, queues },
             scenarios: Scenarios::new(scenarios),
+            outbox,
             shapes,
             shape_limits: ShapeLimits {
                 schema_bytes_max: configuration.schemas.schema_bytes_max,
@@ -144,6 +151,9 @@ impl Service {
                 Ok(_) => {}
                 Err(_) => could_hold(path, "server.audit")?,
             }
+        }
+        if let Some(dispatch) = &configuration.dispatch {
+            broker(dispatch)?;
         }
         Library::open(&configuration.docs).map(|_| ())
     }
@@ -214,6 +224,14 @@ impl Service {
     }
 }
 
+/// The broker that delivers.
+///
+/// # Errors
+/// A sentence that says what it cannot be made of.
+pub fn broker(configuration: &DispatchConfiguration) -> Result<Broker, String> {
+    Broker::new(&configuration.broker).map_err(|error| error.to_string())
+}
+
 /// Whether a file could be made there, directories included.
 fn could_hold(path: &Path, section: &str) -> Result<(), String> {
     let parents = path.ancestors().skip(1);
@@ -237,37 +255,42 @@ pub struct Stores {
     pub scenarios: Arc<dyn ScenarioStore>,
     /// The data shapes.
     pub shapes: Arc<dyn ShapeStore>,
+    /// The packets that are to be delivered.
+    pub outbox: Arc<dyn Outbox>,
 }
 
 /// Opens what the config names. A file that both sections name is one store.
+/// Packets are queued for delivery if somebody will `deliver` them.
 ///
 /// # Errors
 /// A sentence that says what cannot be had.
-pub fn open_stores(runs: &RunStoreConfig, schemas: &SchemaStoreConfig) -> Result<Stores, String> {
-    let own = |schemas: &SchemaStoreConfig| -> Result<Option<Arc<dyn ShapeStore>>, String> {
-        let elsewhere = schemas
-            .sqlite
-            .as_ref()
-            .filter(|(path, _)| !matches!(runs, RunStoreConfig::Sqlite { path: same, .. } if same == path));
-        elsewhere.map(|(path, options)| Ok(sqlite("schema_registry", path, options)? as _)).transpose()
+pub fn open_stores(runs: &RunStoreConfig, schemas: &SchemaStoreConfig, deliver: bool) -> Result<Stores, String> {
+    let elsewhere = |path: &Path| !matches!(runs, RunStoreConfig::Sqlite { path: same, .. } if same == path);
+    let own: Option<Arc<dyn ShapeStore>> = match &schemas.sqlite {
+        Some((path, options)) if elsewhere(path) => Some(Arc::new(sqlite("schema_registry", path, options)?)),
+        _ => None,
     };
     Ok(match runs {
         RunStoreConfig::Sqlite { path, sqlite: options } => {
             let store = sqlite("run_state_store", path, options)?;
-            let beside = || {
-                if schemas.sqlite.is_some() { Arc::clone(&store) as _ } else { Arc::new(MemoryRuns::default()) as _ }
+            let store = Arc::new(if deliver { store.with_outbox() } else { store });
+            let shapes = match own {
+                Some(own) => own,
+                None if schemas.sqlite.is_some() => Arc::clone(&store) as _,
+                None => Arc::new(MemoryRuns::default()),
             };
-            Stores { shapes: own(schemas)?.unwrap_or_else(beside), runs: Arc::clone(&store) as _, scenarios: store }
+            Stores { shapes, runs: Arc::clone(&store) as _, outbox: Arc::clone(&store) as _, scenarios: store }
         }
         RunStoreConfig::Memory => {
-            let store = Arc::new(MemoryRuns::default());
-            let beside = || Arc::clone(&store) as _;
-            Stores { shapes: own(schemas)?.unwrap_or_else(beside), runs: Arc::clone(&store) as _, scenarios: store }
+            let store = MemoryRuns::default();
+            let store = Arc::new(if deliver { store.with_outbox() } else { store });
+            let shapes = own.unwrap_or_else(|| Arc::clone(&store) as _);
+            Stores { shapes, runs: Arc::clone(&store) as _, outbox: Arc::clone(&store) as _, scenarios: store }
         }
     })
 }
 
-fn sqlite(section: &str, path: &Path, options: &SqliteOptions) -> Result<Arc<SqliteRuns>, String> {
+fn sqlite(section: &str, path: &Path, options: &SqliteOptions) -> Result<SqliteRuns, String> {
     if let Some(warning) = options.warning() {
         talk(&format!("warning: {section}: {warning}"));
     }
@@ -277,5 +300,5 @@ fn sqlite(section: &str, path: &Path, options: &SqliteOptions) -> Result<Arc<Sql
         let shown = path.display();
         format!("{section}: cannot make the directory of `{shown}`: {error}\nhint: choose another {section}.path")
     })?;
-    SqliteRuns::open(path, options).map(Arc::new).map_err(|error| format!("{section}: {error}"))
+    SqliteRuns::open(path, options).map_err(|error| format!("{section}: {error}"))
 }

@@ -205,6 +205,36 @@ fn a_program_outside_can_be_a_provider() {
     }
 }
 
+#[test]
+fn packets_are_delivered_to_a_log_and_a_run_does_not_wait_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = format!(
+        "{CONFIG}[run_state_store]\ntype = \"sqlite\"\npath = \"runs.db\"\n[dispatch]\nenabled = true\nlog = \"delivered.jsonl\"\n"
+    );
+    std::fs::write(dir.path().join("decision-gate.toml"), text).unwrap();
+    let served = Served::new(&mut runpackd(dir.path(), &["serve"]));
+    let mut connection = Connection::new(served.1.parse().unwrap());
+    let mut call = |tool: &str, arguments: Value| connection.try_call(&common::request(tool, arguments)).unwrap();
+    let mut scenario = common::quickstart("a");
+    scenario["spec"]["stages"][0]["entry_packets"] = serde_json::json!([{"packet_id": "note", "schema_id": "note-v1",
+        "content_type": "application/json", "visibility_labels": [], "policy_tags": [], "expiry": null,
+        "payload": {"kind": "json", "value": {"hello": true}}}]);
+    call("scenario_define", scenario);
+    let mut start = common::start("a", "r", true);
+    start["run_config"]["dispatch_targets"] = serde_json::json!([{"kind": "agent", "agent_id": "agent-1"}]);
+    let started = call("scenario_start", start);
+    assert_eq!(started["result"]["content"][0]["json"]["packets"].as_array().unwrap().len(), 1, "{started}");
+    let log = dir.path().join("delivered.jsonl");
+    for _ in 0..200 {
+        if std::fs::read_to_string(&log).is_ok_and(|text| text.ends_with('\n')) {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let text = std::fs::read_to_string(&log).unwrap();
+    assert!(text.contains("agent-1") && text.lines().count() == 1, "{text}");
+}
+
 /// The published presets and examples of the reference, whose demo tokens are
 /// theirs, are understood.
 #[test]

@@ -777,3 +777,24 @@ fn documents_are_searched_listed_and_read() {
     let silent = Direct::with(&format!("{CONFIG}[docs]\nenabled = false\n"));
     assert_eq!(error(silent.ask("decision_gate_docs_search", json!({"query": ""}))).4, "unknown tool");
 }
+
+#[test]
+fn the_scheduler_ends_a_stage_that_has_timed_out_and_no_other() {
+    let direct = Direct::new();
+    for id in ["flow", "held"] {
+        direct.answer("scenario_define", if id == "flow" { flow(id) } else { held(id) });
+        direct.answer("scenario_start", start(id, id, false));
+    }
+    // Into the stage `fast`, which lasts a second and then goes on to `last`.
+    let entered = BASE + 1_000;
+    direct.answer("scenario_next", next("flow", "flow", "t-1", entered));
+    let stage = || direct.answer("scenario_status", status("flow", "flow"))["current_stage_id"].clone();
+    assert_eq!(stage(), "fast");
+    assert_eq!(direct.tick(entered + 999), Ok(0));
+    assert_eq!(direct.tick(entered + 1_000), Ok(1));
+    assert_eq!(stage(), "last");
+    assert_eq!(direct.tick(entered + 1_000), Ok(0), "a tick is sent once");
+    assert_eq!(direct.tick(entered + 1_500), Ok(1));
+    assert_eq!(direct.answer("scenario_status", status("flow", "flow"))["status"], "failed");
+    assert_eq!(direct.answer("scenario_status", status("held", "held"))["status"], "active");
+}

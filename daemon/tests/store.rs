@@ -187,3 +187,34 @@ fn a_backup_is_checked_and_never_overwrites() {
     assert_eq!(work.store("list --store copy.db").1, work.store("list --store runs.db").1);
     assert_eq!(work.store("backup --store runs.db --to copy.db").0, 2);
 }
+
+/// What was disclosed should arrive, or somebody should say that it will not.
+#[test]
+fn a_run_with_open_deliveries_stays_unless_they_are_given_up() {
+    use runpack_storage::runs::RunStore as _;
+    use runpack_storage::runs::sqlite::{SqliteOptions, SqliteRuns};
+    use runpack_storage::runs::suite::{self, Story};
+
+    let work = Work::new();
+    let store = SqliteRuns::open(&work.at("runs.db"), &SqliteOptions::default()).unwrap().with_outbox();
+    let (mut story, entries) = Story::begin_for(&suite::scenario("kept", 10), "posted", 1, suite::targets(2));
+    store.create(story.head(), &entries).unwrap();
+    for (trigger, time) in [("a", 11), ("b", 12)] {
+        let expected = story.head().counts.total();
+        let entries = story.decide(trigger, time);
+        store.append(expected, story.head(), &entries).unwrap();
+    }
+    drop(store);
+    assert!(work.store("verify --store runs.db").1.contains("deliveries 6 (6 open)"));
+    let (code, _, told) = work.store("prune --store runs.db --run posted --remove");
+    assert!(
+        code == 2 && told.contains("6 deliveries that are open") && told.contains("--give-up-deliveries"),
+        "{told}"
+    );
+    let (code, text, _) = work.store("prune --store runs.db --closed --remove");
+    assert!(code == 0 && text.contains("run posted stays: 6 deliveries are open"), "{text}");
+    assert!(text.contains(&format!("removed run {}", work.run_id())), "{text}");
+    let (code, text, _) = work.store("prune --store runs.db --run posted --remove --give-up-deliveries");
+    assert!(code == 0 && text.contains("removed run posted") && text.contains("6 deliveries given up"), "{text}");
+    assert!(work.store("verify --store runs.db").1.contains("deliveries 0 (0 open)"));
+}

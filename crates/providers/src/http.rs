@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::HeaderValue;
-use reqwest::{Client, ClientBuilder, Response, Url, redirect, retry};
+use reqwest::{Client, ClientBuilder, Method, Request, Response, Url, redirect, retry};
 use runpack_core::canon::{Digest, HashingWriter};
 use runpack_core::model::{EvidenceContext, EvidenceQuery, EvidenceRef, EvidenceResult};
 use serde::Deserialize;
@@ -22,7 +22,7 @@ use crate::{BodyHashForm, ConfigError, HttpConfig, Provider};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Finds the addresses of a host name.
-pub(crate) type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
+pub type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
 
 /// Answers `status` and `body_hash` by a GET request.
 ///
@@ -32,37 +32,19 @@ pub(crate) type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec
 /// compression, credentials and retries are not used. The URL is recorded whole,
 /// so a secret in its query string ends up in packs; one before an `@` is refused.
 pub struct HttpProvider {
-    client: Client,
-    allow_http: bool,
+    client: GuardedClient,
     hosts: BTreeSet<String>,
     ports: BTreeSet<u16>,
-    farthest: Reach,
     body_bytes_max: u64,
     form: BodyHashForm,
 }
 
 #[derive(Debug, thiserror::Error)]
 enum HttpError {
-    #[error("invalid url")]
-    Url,
-    #[error("unsupported url scheme")]
-    Scheme,
-    #[error("url user info not allowed")]
-    UserInfo,
-    #[error("url host not allowed")]
-    Host,
+    #[error(transparent)]
+    Guarded(#[from] GuardedError),
     #[error("url port not allowed")]
     Port,
-    #[error("url address not allowed")]
-    Address,
-    #[error("http request failed")]
-    Request,
-    #[error("http response exceeds size limit")]
-    TooLarge,
-    #[error("http response truncated")]
-    Truncated,
-    #[error("failed to read response")]
-    Read,
     #[error(transparent)]
     Query(#[from] BadQuery),
 }
@@ -84,23 +66,17 @@ impl HttpProvider {
         let hosts = config.hosts()?;
         let agent = HeaderValue::from_str(&config.user_agent)
             .map_err(|_| ConfigError::HttpUserAgent(config.user_agent.clone()))?;
-        let farthest = config.farthest();
-        let client = plain_client()
-            .user_agent(agent)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(Duration::from_millis(config.timeout_ms))
-            // A connection kept is an address not looked at again.
-            .pool_max_idle_per_host(0)
-            .https_only(!config.allow_http)
-            .dns_resolver(Guarded { lookup, farthest })
-            .build()
-            .map_err(ConfigError::HttpClient)?;
+        let options = GuardedOptions {
+            allow_http: config.allow_http,
+            farthest: config.farthest(),
+            timeout: Duration::from_millis(config.timeout_ms),
+            user_agent: agent,
+        };
+        let client = GuardedClient::new(options, lookup).map_err(ConfigError::HttpClient)?;
         Ok(Self {
             client,
-            allow_http: config.allow_http,
             hosts,
             ports: config.ports(),
-            farthest,
             body_bytes_max: config.max_response_bytes,
             form: config.body_hash_form,
         })
@@ -113,7 +89,7 @@ impl HttpProvider {
         }
         let Params { url } = query::params(query)?;
         let url = self.permitted(&url)?;
-        let response = self.get(&url).await?;
+        let response = self.client.send(Request::new(Method::GET, url.clone())).await?;
         let value = if check == "status" {
             response.status().as_u16().into()
         } else {
@@ -128,63 +104,22 @@ impl HttpProvider {
 
     /// The URL, if it may be asked as far as it alone tells.
     fn permitted(&self, text: &str) -> Result<Url, HttpError> {
-        let url = Url::parse(text).map_err(|_| HttpError::Url)?;
-        if url.scheme() != "https" && !(self.allow_http && url.scheme() == "http") {
-            return Err(HttpError::Scheme);
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(HttpError::UserInfo);
-        }
-        let host = url.host_str().map(undotted).ok_or(HttpError::Host)?;
-        if !self.hosts.contains(host) {
-            return Err(HttpError::Host);
+        let url = self.client.url(text)?;
+        if !url.host_str().is_some_and(|host| self.hosts.contains(undotted(host))) {
+            return Err(GuardedError::Host.into());
         }
         if !url.port_or_known_default().is_some_and(|port| self.ports.contains(&port)) {
             return Err(HttpError::Port);
         }
-        // The resolver is not asked about hosts that are addresses already.
-        let address = host.trim_start_matches('[').trim_end_matches(']').parse();
-        if address.is_ok_and(|address| reach(address) > self.farthest) {
-            return Err(HttpError::Address);
-        }
+        self.client.admit(&url)?;
         Ok(url)
     }
 
-    async fn get(&self, url: &Url) -> Result<Response, HttpError> {
-        let response = self
-            .client
-            .get(url.clone())
-            .send()
-            .await
-            .map_err(|error| if refused(&error) { HttpError::Address } else { HttpError::Request })?;
-        match response.remote_addr() {
-            Some(peer) if reach(peer.ip()) <= self.farthest => Ok(response),
-            _ => Err(HttpError::Address),
-        }
-    }
-
     /// The digest of the body, whatever the status.
-    async fn digest(&self, mut response: Response) -> Result<Digest, HttpError> {
-        let declared = response.content_length();
-        if declared.is_some_and(|length| length > self.body_bytes_max) {
-            return Err(HttpError::TooLarge);
-        }
+    async fn digest(&self, response: Response) -> Result<Digest, GuardedError> {
         let mut body = HashingWriter::new(io::sink());
-        loop {
-            match response.chunk().await {
-                Ok(Some(chunk)) => {
-                    if body.written() + chunk.len() as u64 > self.body_bytes_max {
-                        return Err(HttpError::TooLarge);
-                    }
-                    body.write_all(&chunk).map_err(|_| HttpError::Read)?;
-                }
-                Ok(None) => return Ok(body.finish().1),
-                Err(error) if !error.is_timeout() && declared.is_some_and(|length| length > body.written()) => {
-                    return Err(HttpError::Truncated);
-                }
-                Err(_) => return Err(HttpError::Read),
-            }
-        }
+        read_body(response, self.body_bytes_max, &mut body).await?;
+        Ok(body.finish().1)
     }
 
     fn written(&self, digest: Digest) -> Value {
@@ -212,9 +147,172 @@ pub(crate) fn plain_client() -> ClientBuilder {
         .retry(retry::never())
 }
 
+/// How far a [`GuardedClient`] goes, and how long.
+#[derive(Debug, Clone)]
+pub struct GuardedOptions {
+    /// Whether `http:` URLs are asked besides `https:`.
+    pub allow_http: bool,
+    /// The farthest that an address may lead. [`Reach::Never`] lets everything
+    /// through and is for nobody.
+    pub farthest: Reach,
+    /// From asking to the last byte of the body.
+    pub timeout: Duration,
+    /// The `user-agent` header.
+    pub user_agent: HeaderValue,
+}
+
+/// An HTTP client that connects only to addresses it may reach.
+///
+/// A name is looked up once a request, and the addresses looked at are the ones
+/// connected to; if one of them leads too far, none is. Redirects are answers,
+/// not followed. Proxies, cookies, compression and retries are not used. Which
+/// hosts may be asked by name is for the caller to say.
+#[derive(Debug, Clone)]
+pub struct GuardedClient {
+    client: Client,
+    allow_http: bool,
+    farthest: Reach,
+}
+
+/// Why nothing was asked, or nothing came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum GuardedError {
+    /// It is no URL.
+    #[error("invalid url")]
+    Url,
+    /// Another scheme than is asked.
+    #[error("unsupported url scheme")]
+    Scheme,
+    /// Something stands before an `@`.
+    #[error("url user info not allowed")]
+    UserInfo,
+    /// It names no host, or one that the caller refuses.
+    #[error("url host not allowed")]
+    Host,
+    /// An address of the host leads too far.
+    #[error("url address not allowed")]
+    Address,
+    /// There was no answer.
+    #[error("http request failed")]
+    Request,
+    /// The body is larger than it may be.
+    #[error("http response exceeds size limit")]
+    TooLarge,
+    /// The body ended before its declared length.
+    #[error("http response truncated")]
+    Truncated,
+    /// The body did not come whole.
+    #[error("failed to read response")]
+    Read,
+}
+
+impl GuardedClient {
+    /// Makes ring the process's TLS provider unless one is set.
+    ///
+    /// # Errors
+    /// As when the system's certificates cannot be read.
+    pub fn new(options: GuardedOptions, lookup: Lookup) -> Result<Self, reqwest::Error> {
+        let GuardedOptions { allow_http, farthest, timeout, user_agent } = options;
+        let client = plain_client()
+            .user_agent(user_agent)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(timeout)
+            // A connection kept is an address not looked at again.
+            .pool_max_idle_per_host(0)
+            .https_only(!allow_http)
+            .dns_resolver(Guarded { lookup, farthest })
+            .build()?;
+        Ok(Self { client, allow_http, farthest })
+    }
+
+    /// Reads a URL: its scheme is asked, it names a host, and nothing stands
+    /// before an `@`.
+    ///
+    /// # Errors
+    /// [`GuardedError::Url`], [`GuardedError::Scheme`], [`GuardedError::UserInfo`],
+    /// [`GuardedError::Host`].
+    pub fn url(&self, text: &str) -> Result<Url, GuardedError> {
+        let url = Url::parse(text).map_err(|_| GuardedError::Url)?;
+        self.form(&url)?;
+        Ok(url)
+    }
+
+    /// Whether the URL may be asked as far as it alone tells: a host that is an
+    /// address may be reached. Sending asks this again.
+    ///
+    /// # Errors
+    /// As [`GuardedClient::url`], and [`GuardedError::Address`].
+    pub fn admit(&self, url: &Url) -> Result<(), GuardedError> {
+        self.form(url)?;
+        // The resolver is not asked about hosts that are addresses already.
+        let host = url.host_str().map(undotted).unwrap_or_default();
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse();
+        if address.is_ok_and(|address| reach(address) > self.farthest) {
+            return Err(GuardedError::Address);
+        }
+        Ok(())
+    }
+
+    fn form(&self, url: &Url) -> Result<(), GuardedError> {
+        if url.scheme() != "https" && !(self.allow_http && url.scheme() == "http") {
+            return Err(GuardedError::Scheme);
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(GuardedError::UserInfo);
+        }
+        if url.host_str().is_none() { Err(GuardedError::Host) } else { Ok(()) }
+    }
+
+    /// Asks, and answers what came back before the body.
+    ///
+    /// # Errors
+    /// As [`GuardedClient::admit`], and [`GuardedError::Request`].
+    pub async fn send(&self, request: Request) -> Result<Response, GuardedError> {
+        self.admit(request.url())?;
+        let response = self
+            .client
+            .execute(request)
+            .await
+            .map_err(|error| if refused(&error) { GuardedError::Address } else { GuardedError::Request })?;
+        match response.remote_addr() {
+            Some(peer) if reach(peer.ip()) <= self.farthest => Ok(response),
+            _ => Err(GuardedError::Address),
+        }
+    }
+}
+
+/// Hands over the body of a response, which may have so many bytes.
+///
+/// # Errors
+/// [`GuardedError::TooLarge`], before anything is read where the length is
+/// declared; [`GuardedError::Truncated`], [`GuardedError::Read`].
+pub async fn read_body(mut response: Response, bytes_max: u64, to: &mut impl Write) -> Result<(), GuardedError> {
+    let declared = response.content_length();
+    if declared.is_some_and(|length| length > bytes_max) {
+        return Err(GuardedError::TooLarge);
+    }
+    let mut read = 0;
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) => {
+                read += chunk.len() as u64;
+                if read > bytes_max {
+                    return Err(GuardedError::TooLarge);
+                }
+                to.write_all(&chunk).map_err(|_| GuardedError::Read)?;
+            }
+            Ok(None) => return Ok(()),
+            Err(error) if !error.is_timeout() && declared.is_some_and(|length| length > read) => {
+                return Err(GuardedError::Truncated);
+            }
+            Err(_) => return Err(GuardedError::Read),
+        }
+    }
+}
+
 /// A host as URLs spell it, without the dot that may end it: lower case,
 /// punycode, IPv6 in brackets. `None` if the text is anything but a host.
-pub(crate) fn host(text: &str) -> Option<String> {
+pub fn host(text: &str) -> Option<String> {
     let bracketed = if text.parse::<std::net::Ipv6Addr>().is_ok() { format!("[{text}]") } else { text.to_owned() };
     let plain = |c: char| !c.is_whitespace() && !"/\\?#@*".contains(c);
     let url = Url::parse(&format!("https://{bracketed}/")).ok()?;
@@ -228,8 +326,8 @@ fn undotted(host: &str) -> &str {
     host.strip_suffix('.').unwrap_or(host)
 }
 
-/// Asks the operating system.
-pub(crate) fn system_lookup() -> Lookup {
+/// Asks the operating system for the addresses of names.
+pub fn system_lookup() -> Lookup {
     Arc::new(|host| {
         async move { Ok(tokio::net::lookup_host((host, 0)).await?.map(|address| address.ip()).collect()) }.boxed()
     })

@@ -42,7 +42,7 @@ pub use contract::{
 };
 pub use env::EnvProvider;
 pub use gather::{CONCURRENT_MAX, Provider, Registry, gather};
-pub use http::HttpProvider;
+pub use http::{GuardedClient, GuardedError, GuardedOptions, HttpProvider, Lookup, host, read_body, system_lookup};
 pub use json::JsonProvider;
 pub use mcp::{McpConfig, McpDialect, McpProvider, McpTarget};
 pub use schema::{Mismatch, Schema, SchemaError};

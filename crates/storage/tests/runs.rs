@@ -23,8 +23,8 @@ use runpack_core::pack::layout::Log;
 use runpack_storage::runs::sqlite::{ImportError, JournalMode, OpenError, SqliteOptions, SqliteRuns, SyncMode, import};
 use runpack_storage::runs::suite::{self, Story};
 use runpack_storage::runs::{
-    Decided, MemoryRuns, Page, Pruned, ReadError, Registered, RunKey, RunStore, ScenarioStore, ShapeKey, ShapePage,
-    ShapeStore, StoreFault, StoredRun, Which, WriteError,
+    Decided, DeliveryPage, Lease, LeaseTerms, Leased, MemoryRuns, Outbox, Page, Pruned, ReadError, Registered, RunKey,
+    RunStore, ScenarioStore, Settled, ShapeKey, ShapePage, ShapeStore, StoreFault, StoredRun, Which, WriteError,
 };
 use rusqlite::Connection;
 use serde_json::json;
@@ -34,6 +34,8 @@ fn memory_keeps_the_rules() {
     suite::holds(|rule| rule(&MemoryRuns::default()));
     suite::scenarios_hold(&MemoryRuns::default());
     suite::shapes_hold(|rule| rule(&MemoryRuns::default()));
+    suite::holds(|rule| rule(&MemoryRuns::default().with_outbox()));
+    suite::outbox_holds(|rule| rule(&MemoryRuns::default().with_outbox()));
 }
 
 #[test]
@@ -57,6 +59,12 @@ fn sqlite_keeps_the_rules() {
             rule(&store);
             assert_eq!(store.verify().unwrap().damage, Vec::new(), "after every rule the store is whole");
         });
+        suite::outbox_holds(|rule| {
+            let dir = tempfile::tempdir().unwrap();
+            let store = open(dir.path()).with_outbox();
+            rule(&store);
+            assert_eq!(store.verify().unwrap().damage, Vec::new(), "after every rule the store is whole");
+        });
         let dir = tempfile::tempdir().unwrap();
         suite::scenarios_hold(&open(dir.path()));
     }
@@ -66,11 +74,12 @@ fn sqlite_keeps_the_rules() {
 #[test]
 fn two_processes_keep_the_rules_on_one_file() {
     fn pair(dir: &Path) -> Pair {
-        let open = || SqliteRuns::open(&dir.join("store.db"), &SqliteOptions::default()).unwrap();
+        let open = || SqliteRuns::open(&dir.join("store.db"), &SqliteOptions::default()).unwrap().with_outbox();
         Pair(open(), open(), AtomicUsize::new(0))
     }
     suite::holds(|rule| rule(&pair(tempfile::tempdir().unwrap().path())));
     suite::shapes_hold(|rule| rule(&pair(tempfile::tempdir().unwrap().path())));
+    suite::outbox_holds(|rule| rule(&pair(tempfile::tempdir().unwrap().path())));
 }
 
 /// Asks one and the other in turn.
@@ -101,6 +110,18 @@ impl RunStore for Pair {
         check(key: &RunKey) -> Result<Head, ReadError>;
         prune(key: &RunKey) -> Result<Pruned, WriteError>;
         ready() -> Result<(), StoreFault>;
+    }
+}
+
+impl Outbox for Pair {
+    in_turn! {
+        lease(terms: &LeaseTerms<'_>) -> Result<Vec<Leased>, WriteError>;
+        delivered(lease: &Lease, now_ms: u64, told: &str) -> Result<Settled, WriteError>;
+        failed(lease: &Lease, now_ms: u64, why: &str, again_at_ms: Option<u64>) -> Result<Settled, WriteError>;
+        put_back(lease: &Lease, again_at_ms: u64) -> Result<Settled, WriteError>;
+        abandon(key: &RunKey, now_ms: u64, why: &str) -> Result<u64, WriteError>;
+        delivery_log(key: &RunKey, after: u64, limit: usize) -> Result<DeliveryPage, ReadError>;
+        undelivered() -> Result<u64, ReadError>;
     }
 }
 
@@ -287,6 +308,136 @@ fn a_data_shape_that_was_changed_with_its_digest_breaks_the_chain() {
     assert_eq!(damage[0].problem, "it does not follow the one before");
 }
 
+/// A run of three packets for two targets each: of the first one arrived and one
+/// failed, and of the second one was given up.
+fn posted(dir: &Path) -> (SqliteRuns, Story) {
+    let store = SqliteRuns::open(&dir.join("store.db"), &SqliteOptions::default()).unwrap().with_outbox();
+    let (mut story, entries) = Story::begin_for(&suite::scenario("kept", 10), "run", 1, suite::targets(2));
+    store.create(story.head(), &entries).unwrap();
+    let expected = story.head().counts.total();
+    let entries = story.decide("a", 11);
+    store.append(expected, story.head(), &entries).unwrap();
+    let terms = LeaseTerms { now_ms: 1, for_ms: 10, limit: 4, attempts_max: 3, holder: "h" };
+    let leased = store.lease(&terms).unwrap();
+    store.delivered(&leased[0].lease, 2, "callback answered 200").unwrap();
+    store.failed(&leased[1].lease, 3, "no answer", Some(100)).unwrap();
+    store.failed(&leased[2].lease, 4, "callback answered 400", None).unwrap();
+    (store, story)
+}
+
+#[test]
+fn every_change_of_a_delivery_is_found() {
+    let edit = |column: &str, byte: usize| {
+        format!("{column} = CAST(substr({column}, 1, {byte}) || '~' || substr({column}, {byte} + 2) AS BLOB)")
+    };
+    let mut lies: Vec<String> = Vec::new();
+    for change in [
+        "run = run + 1",
+        "seq = seq + 1000",
+        "seq = 1",
+        "receipt = receipt + 2",
+        "id = zeroblob(32)",
+        "about = (SELECT about FROM outbox WHERE delivery = 4)",
+        "about = x'00'",
+        "delivery = 77",
+    ] {
+        lies.extend([1, 3].map(|delivery| format!("UPDATE outbox SET {change} WHERE delivery = {delivery}")));
+    }
+    // Where one stands must be as its log says.
+    lies.extend(
+        ["UPDATE outbox SET state = 0 WHERE delivery = 1", "UPDATE outbox SET state = 2 WHERE delivery = 1"]
+            .map(str::to_owned),
+    );
+    lies.extend([2, 3, 4, 6].map(|delivery| format!("UPDATE outbox SET state = 1 WHERE delivery = {delivery}")));
+    lies.push("UPDATE outbox SET attempts = 0 WHERE delivery = 2".to_owned());
+    lies.extend([1, 2, 4, 6].map(|delivery| format!("DELETE FROM outbox WHERE delivery = {delivery}")));
+    for n in [1, 2, 3] {
+        lies.extend([0, 20, 60, 120].map(|byte| format!("UPDATE deliveries SET {} WHERE n = {n}", edit("body", byte))));
+        lies.push(format!("UPDATE deliveries SET digest = zeroblob(32) WHERE n = {n}"));
+        lies.push(format!("UPDATE deliveries SET previous = zeroblob(32) WHERE n = {n}"));
+        lies.push(format!("UPDATE deliveries SET delivery = 6 WHERE n = {n}"));
+        lies.push(format!("UPDATE deliveries SET run = 9 WHERE n = {n}"));
+    }
+    // The newest line, if it says that all is over, is missed; and any other.
+    lies.extend([1, 2, 3].map(|n| format!("DELETE FROM deliveries WHERE n = {n}")));
+    let dir = tempfile::tempdir().unwrap();
+    let (store, story) = posted(dir.path());
+    let report = store.verify().unwrap();
+    assert_eq!((report.deliveries, report.undelivered, report.damage), (6, 4, Vec::new()));
+    drop(store);
+    let honest = fs::read(dir.path().join("store.db")).unwrap();
+    let path = dir.path().join("lie.db");
+    for lie in lies {
+        fs::write(&path, &honest).unwrap();
+        assert!(tamper(&path, &lie) > 0, "{lie} changes something");
+        let store = SqliteRuns::open_reading(&path).unwrap();
+        assert!(!store.verify().unwrap().damage.is_empty(), "{lie} passes");
+        drop(store);
+        // Nobody is stopped by it who has other deliveries to make.
+        let store = SqliteRuns::open(&path, &SqliteOptions::default()).unwrap();
+        let terms = LeaseTerms { now_ms: 1_000, for_ms: 10, limit: 9, attempts_max: 9, holder: "h" };
+        assert!(!store.lease(&terms).unwrap().is_empty(), "{lie}: nothing is delivered any more");
+        store.ready().unwrap();
+        assert_eq!(store.check(&story.key()).unwrap(), *story.head(), "{lie}: the run is as it was");
+    }
+}
+
+/// A packet that was changed is not sent to anybody.
+#[test]
+fn a_packet_that_was_changed_is_not_delivered() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, story) = posted(dir.path());
+    drop(store);
+    let path = dir.path().join("store.db");
+    let change = "CAST(replace(CAST(body AS TEXT), '\"note\":\"begin\"', '\"note\":\"bogus\"') AS BLOB)";
+    assert!(tamper(&path, &format!("UPDATE entries SET body = {change} WHERE log = 4")) > 0);
+    let store = SqliteRuns::open(&path, &SqliteOptions::default()).unwrap();
+    let terms = LeaseTerms { now_ms: 1_000, for_ms: 10, limit: 9, attempts_max: 9, holder: "h" };
+    let leased = store.lease(&terms).unwrap();
+    assert_eq!(leased.len(), 3, "the other packets go their way");
+    assert!(leased.iter().all(|leased| leased.packet.envelope.packet_id.as_str() != "begin"));
+    let log = store.delivery_log(&story.key(), 0, 100).unwrap().records;
+    let dead: Vec<_> = log.iter().filter(|record| record.at_ms == 1_000 && record.outcome.is_last()).collect();
+    assert_eq!(dead.len(), 1, "{log:?}");
+    assert!(dead[0].detail.starts_with("the packet is not what its digest says"), "{dead:?}");
+}
+
+#[test]
+fn deliveries_are_there_after_a_restart_and_in_a_copy_and_in_no_pack() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, story) = posted(dir.path());
+    let log = store.delivery_log(&story.key(), 0, 100).unwrap();
+    let logs = pages(&store, &story.key());
+    assert!(!logs.iter().any(|entry| String::from_utf8_lossy(entry).contains("callback answered")));
+    let copy = dir.path().join("copy.db");
+    store.backup(&copy).unwrap();
+    drop(store);
+    for path in [dir.path().join("store.db"), copy] {
+        // Whoever takes up the file may issue nothing new, and delivers the old.
+        let store = SqliteRuns::open(&path, &SqliteOptions::default()).unwrap();
+        assert_eq!(store.delivery_log(&story.key(), 0, 100).unwrap(), log);
+        let terms = LeaseTerms { now_ms: 1_000, for_ms: 10, limit: 9, attempts_max: 9, holder: "other" };
+        let leased = store.lease(&terms).unwrap();
+        assert_eq!(leased.len(), 4);
+        let attempts: Vec<_> = leased.iter().map(|leased| leased.lease.attempt).collect();
+        assert_eq!(attempts, [1, 1, 2, 2], "the one that failed, and the one whose lease ran out");
+    }
+}
+
+#[test]
+fn without_an_outbox_nothing_is_queued() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteRuns::open(&dir.path().join("store.db"), &SqliteOptions::default()).unwrap();
+    for store in [&MemoryRuns::default() as &dyn Outbox, &store] {
+        let (mut story, entries) = Story::begin_for(&suite::scenario("kept", 10), "run", 1, suite::targets(2));
+        store.create(story.head(), &entries).unwrap();
+        let expected = story.head().counts.total();
+        let entries = story.decide("a", 11);
+        store.append(expected, story.head(), &entries).unwrap();
+        assert_eq!(store.undelivered().unwrap(), 0);
+    }
+}
+
 /// Each bit of some entries and heads, found by `verify` and before a pack is
 /// made.
 #[test]
@@ -327,7 +478,12 @@ fn every_flipped_bit_is_found() {
 #[test]
 fn the_file_itself_refuses_changes() {
     let dir = tempfile::tempdir().unwrap();
-    let (store, _) = stored(dir.path(), &SqliteOptions::default());
+    drop(stored(dir.path(), &SqliteOptions::default()));
+    let store = SqliteRuns::open(&dir.path().join("store.db"), &SqliteOptions::default()).unwrap().with_outbox();
+    let (story, entries) = Story::begin_for(&suite::scenario("kept", 10), "posted", 1, suite::targets(1));
+    store.create(story.head(), &entries).unwrap();
+    let terms = LeaseTerms { now_ms: 1, for_ms: 1, limit: 1, attempts_max: 1, holder: "h" };
+    store.delivered(&store.lease(&terms).unwrap()[0].lease, 2, "").unwrap();
     let connection = Connection::open(dir.path().join("store.db")).unwrap();
     for sql in [
         "UPDATE entries SET body = x'00'",
@@ -340,6 +496,11 @@ fn the_file_itself_refuses_changes() {
         "DELETE FROM scenarios",
         "UPDATE shapes SET body = x'00'",
         "DELETE FROM shapes",
+        "UPDATE outbox SET run = 7",
+        "UPDATE outbox SET state = 0",
+        "DELETE FROM outbox",
+        "UPDATE deliveries SET body = x'00'",
+        "DELETE FROM deliveries",
     ] {
         let refused = connection.execute(sql, []).unwrap_err().to_string();
         assert!(
@@ -410,17 +571,17 @@ fn only_our_own_files_are_opened() {
     };
     let foreign = make("foreign", "CREATE TABLE t (x)");
     let reference = make("reference", "CREATE TABLE store_meta (version); CREATE TABLE run_state_versions (x)");
-    let newer = make("newer", "CREATE TABLE t (x); PRAGMA application_id = 1380993860; PRAGMA user_version = 3");
-    let older = make("older", "CREATE TABLE t (x); PRAGMA application_id = 1380993860; PRAGMA user_version = 1");
+    let newer = make("newer", "CREATE TABLE t (x); PRAGMA application_id = 1380993860; PRAGMA user_version = 4");
+    let older = make("older", "CREATE TABLE t (x); PRAGMA application_id = 1380993860; PRAGMA user_version = 2");
     let text = dir.path().join("text");
     fs::write(&text, "no database at all").unwrap();
     type Open = fn(&Path) -> Result<SqliteRuns, OpenError>;
     for open in [(|path| SqliteRuns::open(path, &SqliteOptions::default())) as Open, SqliteRuns::open_reading] {
         assert!(matches!(open(&foreign), Err(OpenError::Foreign(_))));
         assert!(matches!(open(&reference), Err(OpenError::Reference(_))));
-        assert!(matches!(open(&newer), Err(OpenError::Newer { version: 3, .. })));
+        assert!(matches!(open(&newer), Err(OpenError::Newer { version: 4, .. })));
         let refused = open(&older).unwrap_err();
-        assert!(matches!(refused, OpenError::Older { version: 1, .. }));
+        assert!(matches!(refused, OpenError::Older { version: 2, .. }));
         assert!(refused.to_string().contains("\nhint: let the runpackd that wrote it export its runs"), "{refused}");
         assert!(matches!(open(&text), Err(OpenError::Unusable { .. })));
     }

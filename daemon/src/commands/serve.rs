@@ -3,10 +3,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::{Door, Missing, Preset, ServiceConfiguration};
+use crate::dispatch::{self, DispatchConfiguration};
 use crate::http::{self, Limits, Options, TlsOptions};
-use crate::service::Service;
+use crate::scheduler;
+use crate::service::{Service, broker};
 use crate::stdio;
 use crate::talk::talk;
 use crate::tools::{TOOLS, Tools};
@@ -86,7 +90,10 @@ pub async fn serve(args: &ServeArgs) -> Result<(), String> {
     }
     let tls = tls.as_ref().map(TlsOptions::open).transpose()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
+    let scheduler = configuration.scheduler;
+    let dispatch = configuration.dispatch.clone();
     let tools = open(configuration)?;
+    let deliveries = deliveries(dispatch, &tools)?;
     let listener = listen(bind)?;
     let failed = |error: std::io::Error| format!("cannot serve at `{bind}`: {error}");
     let address = listener.local_addr().map_err(failed)?;
@@ -97,8 +104,37 @@ pub async fn serve(args: &ServeArgs) -> Result<(), String> {
         rate: server.rate,
         ..Limits::default()
     };
+    // Ends with the runtime; what it is at is one trigger, whole or not at all.
+    if let Some(config) = scheduler {
+        tokio::spawn(scheduler::run(Arc::clone(tools.service()), config));
+    }
     talk(&format!("listening on {scheme}://{address}"));
-    http::serve(listener, tools, Options { replies, limits, tls }, stop).await.map_err(failed)
+    let served = http::serve(listener, tools, Options { replies, limits, tls }, stop).await.map_err(failed);
+    deliveries.end().await;
+    served
+}
+
+/// Packets on their way, until they are told to stop.
+struct Deliveries(Option<(CancellationToken, JoinHandle<()>)>);
+
+/// Begins to deliver, if that is wanted.
+fn deliveries(dispatch: Option<DispatchConfiguration>, tools: &Tools) -> Result<Deliveries, String> {
+    let Some(configuration) = dispatch else { return Ok(Deliveries(None)) };
+    let broker = Arc::new(broker(&configuration)?);
+    let (outbox, stop) = (Arc::clone(&tools.service().outbox), CancellationToken::new());
+    let stopped = stop.clone().cancelled_owned();
+    let working = tokio::spawn(async move { dispatch::run(outbox, broker, &configuration.options, stopped).await });
+    Ok(Deliveries(Some((stop, working))))
+}
+
+impl Deliveries {
+    /// Takes nothing more, and waits for what is being tried.
+    async fn end(self) {
+        if let Some((stop, working)) = self.0 {
+            stop.cancel();
+            let _ = working.await;
+        }
+    }
 }
 
 /// Serves the process at the other end of the pipes, whatever door the config
@@ -114,12 +150,16 @@ pub async fn mcp(args: &ConfigArgs) -> Result<(), String> {
 
 async fn pipes(configuration: ServiceConfiguration, stop: impl Future<Output = ()>) -> Result<(), String> {
     let message_bytes_max = configuration.server.body_bytes_max;
+    let dispatch = configuration.dispatch.clone();
     let tools = open(configuration)?;
+    let deliveries = deliveries(dispatch, &tools)?;
     let served = stdio::serve(tools, message_bytes_max, tokio::io::stdin(), tokio::io::stdout());
-    tokio::select! {
+    let served = tokio::select! {
         served = served => served.map_err(|error| format!("cannot serve the pipes: {error}")),
         () = stop => Ok(()),
-    }
+    };
+    deliveries.end().await;
+    served
 }
 
 fn read(args: &ConfigArgs) -> Result<ServiceConfiguration, String> {

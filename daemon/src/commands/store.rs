@@ -11,7 +11,7 @@ use runpack_core::pack::{BuildOptions, LogWriter, RunLogs};
 use runpack_core::read;
 use runpack_storage::packs::{Destination, ExportRequest, Published, Replace, export};
 use runpack_storage::runs::sqlite::{SqliteOptions, SqliteRuns, import};
-use runpack_storage::runs::{Defined, RunKey, RunStore, ScenarioStore, StoredRun};
+use runpack_storage::runs::{Defined, Outbox as _, RunKey, RunStore, ScenarioStore, StoredRun, WriteError};
 use serde_json::{Value, json};
 
 use super::{INPUT_BYTES_MAX, read_scenario};
@@ -142,6 +142,9 @@ struct PruneArgs {
     /// In which namespace
     #[arg(long, value_name = "ID", value_parser = namespace, default_value = "1")]
     namespace: NamespaceId,
+    /// Give up deliveries that are open; without, runs that have some stay
+    #[arg(long, requires = "remove")]
+    give_up_deliveries: bool,
     /// Really remove them; without, only say which
     #[arg(long)]
     remove: bool,
@@ -373,13 +376,15 @@ fn verify(args: &FileArgs) -> Result<(String, bool), String> {
     let verdict = if report.damage.is_empty() { "as it was written" } else { "damaged" };
     let _ = writeln!(
         text,
-        "{}: {verdict}\n  runs {}, entries {}, tombstones {}, scenarios {}, data shapes {}",
+        "{}: {verdict}\n  runs {}, entries {}, tombstones {}, scenarios {}, data shapes {}, deliveries {} ({} open)",
         args.store.display(),
         report.runs,
         report.entries,
         report.tombstones,
         report.scenarios,
-        report.shapes
+        report.shapes,
+        report.deliveries,
+        report.undelivered
     );
     Ok((text, report.damage.is_empty()))
 }
@@ -408,9 +413,26 @@ fn prune(args: &PruneArgs) -> Result<String, String> {
     let mut text = String::new();
     for head in &chosen {
         let (run, entries) = (&head.run_id, head.counts.total());
+        let key = RunKey::of(head);
         if args.remove {
-            store.prune(&RunKey::of(head)).map_err(told)?;
-            let _ = writeln!(text, "removed run {run}, {entries} entries");
+            let given_up = if args.give_up_deliveries {
+                store.abandon(&key, 0, "given up with `runpackd store prune`").map_err(told)?
+            } else {
+                0
+            };
+            match store.prune(&key) {
+                Ok(_) if given_up > 0 => {
+                    let _ = writeln!(text, "removed run {run}, {entries} entries, {given_up} deliveries given up");
+                }
+                Ok(_) => {
+                    let _ = writeln!(text, "removed run {run}, {entries} entries");
+                }
+                // Of many, the others go all the same.
+                Err(WriteError::Undelivered { open, .. }) if args.closed => {
+                    let _ = writeln!(text, "run {run} stays: {open} deliveries are open");
+                }
+                Err(error) => return Err(told(error)),
+            }
         } else {
             let _ = writeln!(text, "would remove run {run}, {entries} entries");
         }

@@ -14,10 +14,12 @@ use super::access::{
 use super::{ConfigError, Missing, RunConfiguration, read_text, wrong};
 use crate::access::Access;
 use crate::audit::{AuditOptions, Fsync, OnError, Rotation};
+use crate::dispatch::{DispatchConfiguration, DispatchTable};
 use crate::docs::DocsConfig;
 use crate::http::{Replies, TlsOptions};
 use crate::limits::RateLimit;
 use crate::roots::Roots;
+use crate::scheduler::SchedulerConfig;
 
 /// What a service needs of a config.
 pub struct ServiceConfiguration {
@@ -35,6 +37,10 @@ pub struct ServiceConfiguration {
     pub docs: DocsConfig,
     /// Where on this machine callers may name packs.
     pub roots: Roots,
+    /// How packets are delivered, if they are.
+    pub dispatch: Option<DispatchConfiguration>,
+    /// Whether stages time out by themselves, and how soon that is seen.
+    pub scheduler: Option<SchedulerConfig>,
     /// The audit log, if one is kept.
     pub audit: Option<AuditOptions>,
     /// Whether the audit log has the payloads of prechecks.
@@ -114,6 +120,15 @@ pub(super) struct File {
     pub(super) providers: Vec<ProviderTable>,
     docs: DocsTable,
     runpack: PackTable,
+    scheduler: SchedulerTable,
+    dispatch: DispatchTable,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct SchedulerTable {
+    enabled: bool,
+    interval_ms: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -257,7 +272,7 @@ impl ServiceConfiguration {
     /// # Errors
     /// As [`Self::read`].
     pub fn parse(text: &str, path: &str, missing: Missing) -> Result<Self, ConfigError> {
-        let run = RunConfiguration::parse(text, path, missing)?;
+        let mut run = RunConfiguration::parse(text, path, missing)?;
         let failed = |source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) };
         let file: File = toml::from_str(text).map_err(failed)?;
         let server = server(&file.server)?;
@@ -271,7 +286,10 @@ impl ServiceConfiguration {
         let log_precheck_payloads = file.server.audit.log_precheck_payloads;
         let audit = audit(&file.server.audit)?;
         let roots = roots(&file.runpack)?;
-        Ok(Self { run, server, access, runs, schemas, docs, roots, audit, log_precheck_payloads })
+        let scheduler = scheduler(&file.scheduler)?;
+        let dispatch = file.dispatch.configuration()?;
+        run.warnings.extend(dispatch.iter().flat_map(|dispatch| dispatch.warnings.clone()));
+        Ok(Self { run, server, access, runs, schemas, docs, roots, dispatch, scheduler, audit, log_precheck_payloads })
     }
 }
 
@@ -436,6 +454,18 @@ fn store_path(table: &StoreTable, section: &str) -> Result<Option<(PathBuf, Sqli
             };
             Ok(Some((path.clone(), sqlite)))
         }
+    }
+}
+
+/// How often runs are looked at, unless the config says otherwise.
+const TICK_MS: u64 = 1_000;
+
+fn scheduler(table: &SchedulerTable) -> Result<Option<SchedulerConfig>, ConfigError> {
+    match table.interval_ms.unwrap_or(TICK_MS) {
+        interval @ 100..=3_600_000 => {
+            Ok(table.enabled.then_some(SchedulerConfig { interval: Duration::from_millis(interval) }))
+        }
+        _ => Err(wrong("scheduler.interval_ms", "must be between 100 and 3600000")),
     }
 }
 

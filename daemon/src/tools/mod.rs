@@ -237,7 +237,9 @@ impl From<GateError> for ToolError {
             | GateError::Providers(_)
             | GateError::Payload(_)
             | GateError::NotActive(_)
-            | GateError::Store(WriteError::Exists(_) | WriteError::Active(_)) => Self::ControlPlane(message),
+            | GateError::Store(WriteError::Exists(_) | WriteError::Active(_) | WriteError::Undelivered { .. }) => {
+                Self::ControlPlane(message)
+            }
             GateError::Store(WriteError::Conflict { .. }) => {
                 Self::Busy("others keep writing to the run, nothing was recorded\nhint: ask again".to_owned())
             }
@@ -325,7 +327,7 @@ impl Tools {
     }
 
     /// What tools work on.
-    pub fn service(&self) -> &Service {
+    pub fn service(&self) -> &Arc<Service> {
         &self.service
     }
 

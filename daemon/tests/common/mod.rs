@@ -35,6 +35,7 @@ pub fn tools(config: &str, tools: &[Tool]) -> Arc<Tools> {
 
 /// Calls without a server in between.
 pub struct Direct {
+    tools: Arc<Tools>,
     rpc: Rpc,
     runtime: tokio::runtime::Runtime,
 }
@@ -46,7 +47,14 @@ impl Direct {
 
     pub fn with(config: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        Self { rpc: Rpc::new(tools(config, TOOLS)), runtime }
+        let tools = tools(config, TOOLS);
+        Self { rpc: Rpc::new(Arc::clone(&tools)), tools, runtime }
+    }
+
+    /// A round of the scheduler's.
+    pub fn tick(&self, now_ms: i64) -> Result<usize, String> {
+        let now_ms = u64::try_from(now_ms).unwrap();
+        self.runtime.block_on(runpackd_lib::scheduler::tick(self.tools.service(), now_ms))
     }
 
     /// The HTTP status and the response to a call.

@@ -5,22 +5,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use runpack_core::canon::{CanonError, Digest, to_vec};
 use runpack_core::engine::{Entry, Head, Scenario};
 use runpack_core::model::{
-    DataShapeRecord, DecisionId, NamespaceId, PacketId, RunState, RunStatus, ScenarioId, SchemaId, SubmissionId,
-    SubmissionRecord, TenantId, TriggerId,
+    DataShapeRecord, DecisionId, NamespaceId, PacketId, PacketRecord, RunState, RunStatus, ScenarioId, SchemaId,
+    SubmissionId, SubmissionRecord, TenantId, TriggerId,
 };
 use runpack_core::pack::layout::Log;
 use serde::Serialize;
 
+use super::outbox::{Queued, RAN_OUT, named, queued, record};
 use super::shapes::Filling;
 use super::{
-    Decided, Defined, PAGE_ENTRIES_MAX, Page, Pruned, ReadError, Registered, RunKey, RunStore, ScenarioStore, ShapeKey,
-    ShapePage, ShapeStore, StoreFault, StoredScenario, Which, WriteError,
+    Decided, Defined, DeliveryOutcome, DeliveryPage, DeliveryRecord, LEASES_BYTES_MAX, LEASES_MAX, Lease, LeaseTerms,
+    Leased, Outbox, PAGE_ENTRIES_MAX, Page, Pruned, ReadError, Registered, RunKey, RunStore, ScenarioStore, Settled,
+    ShapeKey, ShapePage, ShapeStore, StoreFault, StoredScenario, Which, WriteError,
 };
 
 /// Runs, scenarios and data shapes that live as long as the process.
 #[derive(Debug, Default)]
 pub struct MemoryRuns {
     kept: Mutex<Kept>,
+    outbox: bool,
 }
 
 #[derive(Debug, Default)]
@@ -29,6 +32,23 @@ struct Kept {
     pruned: BTreeSet<RunKey>,
     scenarios: Vec<(Arc<Scenario>, bool)>,
     shapes: BTreeMap<(TenantId, NamespaceId), Shapes>,
+    /// In the order queued.
+    outbox: Vec<Waiting>,
+    deliveries: BTreeMap<RunKey, Vec<DeliveryRecord>>,
+}
+
+/// A delivery, and where it stands.
+#[derive(Debug)]
+struct Waiting {
+    key: RunKey,
+    /// Where the packet is in its log.
+    packet: usize,
+    receipt: usize,
+    id: Digest,
+    open: bool,
+    due_ms: u64,
+    attempts: u64,
+    holder: Option<String>,
 }
 
 /// Records of one tenant in one namespace, by id and version, each with its size.
@@ -51,9 +71,11 @@ impl RunStore for MemoryRuns {
         if kept.runs.contains_key(&key) || kept.pruned.contains(&key) {
             return Err(WriteError::Exists(key.run_id));
         }
+        let waiting = self.waiting(head, entries, 0)?;
         let mut stored = Stored::new(head);
         stored.append(head, entries);
         kept.runs.insert(key, stored);
+        kept.outbox.extend(waiting);
         Ok(())
     }
 
@@ -65,7 +87,9 @@ impl RunStore for MemoryRuns {
         if found != expected {
             return Err(WriteError::Conflict { expected, found });
         }
+        let waiting = self.waiting(head, entries, stored.state.packets.len())?;
         stored.append(head, entries);
+        kept.outbox.extend(waiting);
         Ok(())
     }
 
@@ -134,6 +158,12 @@ impl RunStore for MemoryRuns {
             return Err(WriteError::Active(key.run_id.clone()));
         }
         let entries = Head::of(&stored.state).counts.total();
+        let open = kept.outbox.iter().filter(|waiting| waiting.open && waiting.key == *key).count() as u64;
+        if open > 0 {
+            return Err(WriteError::Undelivered { run: key.run_id.clone(), open });
+        }
+        kept.outbox.retain(|waiting| waiting.key != *key);
+        kept.deliveries.remove(key);
         kept.runs.remove(key);
         kept.pruned.insert(key.clone());
         Ok(Pruned { entries })
@@ -142,6 +172,114 @@ impl RunStore for MemoryRuns {
     fn ready(&self) -> Result<(), StoreFault> {
         Ok(())
     }
+}
+
+impl Outbox for MemoryRuns {
+    fn lease(&self, terms: &LeaseTerms<'_>) -> Result<Vec<Leased>, WriteError> {
+        let mut kept = self.lock();
+        let Kept { runs, outbox, deliveries, .. } = &mut *kept;
+        let mut due: Vec<_> = outbox.iter_mut().filter(|it| it.open && it.due_ms <= terms.now_ms).collect();
+        due.sort_by_key(|waiting| waiting.due_ms);
+        let (mut leased, mut bytes) = (Vec::new(), 0);
+        for waiting in due.into_iter().take(terms.limit.min(LEASES_MAX)) {
+            let packets = runs.get(&waiting.key).map(|stored| stored.state.packets.as_slice());
+            let Some(packet) = packets.and_then(|packets| packets.get(waiting.packet)) else { continue };
+            let Some(receipt) = packet.receipts.get(waiting.receipt) else { continue };
+            let size = to_vec(packet).map_err(|error| unwritable(&error))?.len();
+            if !leased.is_empty() && bytes + size > LEASES_BYTES_MAX {
+                break;
+            }
+            bytes += size;
+            let gives_up = waiting.attempts >= terms.attempts_max;
+            if waiting.holder.is_some() || gives_up {
+                let outcome = if gives_up { DeliveryOutcome::Dead } else { DeliveryOutcome::Lost };
+                let log = deliveries.entry(waiting.key.clone()).or_default();
+                log.push(waiting.said(packet, outcome, terms.now_ms, RAN_OUT)?);
+            }
+            waiting.open = !gives_up;
+            if gives_up {
+                continue;
+            }
+            waiting.attempts += 1;
+            waiting.due_ms = terms.now_ms.saturating_add(terms.for_ms);
+            waiting.holder = Some(terms.holder.to_owned());
+            let lease = Lease { id: waiting.id, attempt: waiting.attempts, holder: terms.holder.to_owned() };
+            let (key, target) = (waiting.key.clone(), receipt.target.clone());
+            leased.push(Leased { lease, key, target, packet: packet.clone() });
+        }
+        Ok(leased)
+    }
+
+    fn delivered(&self, lease: &Lease, now_ms: u64, told: &str) -> Result<Settled, WriteError> {
+        self.settle(lease, now_ms, told, DeliveryOutcome::Delivered, 0)
+    }
+
+    fn failed(&self, lease: &Lease, now_ms: u64, why: &str, again_at_ms: Option<u64>) -> Result<Settled, WriteError> {
+        let outcome = if again_at_ms.is_some() { DeliveryOutcome::Failed } else { DeliveryOutcome::Dead };
+        self.settle(lease, now_ms, why, outcome, again_at_ms.unwrap_or(0))
+    }
+
+    fn put_back(&self, lease: &Lease, again_at_ms: u64) -> Result<Settled, WriteError> {
+        let mut kept = self.lock();
+        let Some(waiting) = held(&mut kept.outbox, lease) else { return Ok(Settled::Superseded) };
+        (waiting.attempts, waiting.due_ms, waiting.holder) = (waiting.attempts - 1, again_at_ms, None);
+        Ok(Settled::Recorded)
+    }
+
+    fn abandon(&self, key: &RunKey, now_ms: u64, why: &str) -> Result<u64, WriteError> {
+        let mut kept = self.lock();
+        let Kept { runs, outbox, deliveries, .. } = &mut *kept;
+        let Some(stored) = runs.get(key) else { return Err(WriteError::NotFound(key.run_id.clone())) };
+        let mut count = 0;
+        for waiting in outbox.iter_mut().filter(|waiting| waiting.open && waiting.key == *key) {
+            let packet = &stored.state.packets[waiting.packet];
+            let said = waiting.said(packet, DeliveryOutcome::Dead, now_ms, why)?;
+            deliveries.entry(key.clone()).or_default().push(said);
+            (waiting.open, waiting.holder) = (false, None);
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    fn delivery_log(&self, key: &RunKey, after: u64, limit: usize) -> Result<DeliveryPage, ReadError> {
+        let kept = self.lock();
+        let log = kept.deliveries.get(key).map_or(&[] as &[_], Vec::as_slice);
+        let after = usize::try_from(after).unwrap_or(usize::MAX).min(log.len());
+        let end = log.len().min(after.saturating_add(limit.min(PAGE_ENTRIES_MAX)));
+        Ok(DeliveryPage { records: log[after..end].to_vec(), end: end as u64 })
+    }
+
+    fn undelivered(&self) -> Result<u64, ReadError> {
+        Ok(self.lock().outbox.iter().filter(|waiting| waiting.open).count() as u64)
+    }
+}
+
+/// The delivery of a lease that still holds.
+fn held<'o>(outbox: &'o mut [Waiting], lease: &Lease) -> Option<&'o mut Waiting> {
+    let mut all = outbox.iter_mut();
+    all.find(|it| {
+        it.id == lease.id && it.open && it.attempts == lease.attempt && it.holder.as_ref() == Some(&lease.holder)
+    })
+}
+
+impl Waiting {
+    /// A line of the log about its newest attempt.
+    fn said(
+        &self,
+        packet: &PacketRecord,
+        outcome: DeliveryOutcome,
+        now_ms: u64,
+        detail: &str,
+    ) -> Result<DeliveryRecord, WriteError> {
+        let missing = || WriteError::Refused(StoreFault("a delivery has no receipt".to_owned()));
+        let given = packet.receipts.get(self.receipt).ok_or_else(missing)?;
+        let (id, about) = named(&self.key, packet, self.receipt, given).map_err(|error| unwritable(&error))?;
+        Ok(record(&id, about, outcome, now_ms, (self.attempts, self.holder.clone()), detail))
+    }
+}
+
+fn unwritable(error: &CanonError) -> WriteError {
+    WriteError::Refused(StoreFault(error.to_string()))
 }
 
 impl ScenarioStore for MemoryRuns {
@@ -255,6 +393,52 @@ fn current<'s>(
 }
 
 impl MemoryRuns {
+    /// The store, which queues packets that it is given from now on for
+    /// delivery: see [`Outbox`].
+    #[must_use]
+    pub fn with_outbox(self) -> Self {
+        Self { outbox: true, ..self }
+    }
+
+    /// What is queued with those entries, if anything is; `packets` are there
+    /// already.
+    fn waiting(&self, head: &Head, entries: &[Entry], packets: usize) -> Result<Vec<Waiting>, WriteError> {
+        if !self.outbox {
+            return Ok(Vec::new());
+        }
+        let before = |entry: usize| entries[..entry].iter().filter(|entry| matches!(entry, Entry::Packet(_))).count();
+        let waiting = |Queued { entry, receipt, id, .. }: Queued| Waiting {
+            key: RunKey::of(head),
+            packet: packets + before(entry),
+            receipt,
+            id,
+            open: true,
+            due_ms: 0,
+            attempts: 0,
+            holder: None,
+        };
+        let queued = queued(head, entries).map_err(|error| unwritable(&error))?;
+        Ok(queued.into_iter().map(waiting).collect())
+    }
+
+    fn settle(
+        &self,
+        lease: &Lease,
+        now_ms: u64,
+        detail: &str,
+        outcome: DeliveryOutcome,
+        due_ms: u64,
+    ) -> Result<Settled, WriteError> {
+        let mut kept = self.lock();
+        let Kept { runs, outbox, deliveries, .. } = &mut *kept;
+        let Some(waiting) = held(outbox, lease) else { return Ok(Settled::Superseded) };
+        let Some(stored) = runs.get(&waiting.key) else { return Ok(Settled::Superseded) };
+        let said = waiting.said(&stored.state.packets[waiting.packet], outcome, now_ms, detail)?;
+        deliveries.entry(waiting.key.clone()).or_default().push(said);
+        (waiting.open, waiting.due_ms, waiting.holder) = (!outcome.is_last(), due_ms, None);
+        Ok(Settled::Recorded)
+    }
+
     fn read<T>(&self, key: &RunKey, pick: impl FnOnce(&Stored) -> T) -> Option<T> {
         self.lock().runs.get(key).map(pick)
     }

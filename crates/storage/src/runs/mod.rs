@@ -1,8 +1,10 @@
 //! Run logs: append-only, one head per run, compared before every append. With
-//! them what runs are started from, and the data shapes that are registered.
+//! them what runs are started from, the data shapes that are registered, and the
+//! packets that are to be delivered.
 
 mod logs;
 mod memory;
+mod outbox;
 mod scenarios;
 mod shapes;
 #[cfg(feature = "sqlite")]
@@ -18,6 +20,10 @@ use runpack_core::pack::layout::Log;
 
 pub use logs::StoredRun;
 pub use memory::MemoryRuns;
+pub use outbox::{
+    DeliveryOutcome, DeliveryPage, DeliveryRecord, LEASES_BYTES_MAX, LEASES_MAX, Lease, LeaseTerms, Leased, Outbox,
+    Settled,
+};
 pub use scenarios::{Defined, ScenarioStore, StoredScenario};
 pub use shapes::{Registered, SHAPES_PAGE_BYTES_MAX, SHAPES_PAGE_MAX, ShapeKey, ShapePage, ShapeStore};
 
@@ -91,11 +97,12 @@ pub trait RunStore: Send + Sync {
     /// [`ReadError::Damaged`] names the first entry that is not what it was.
     fn check(&self, key: &RunKey) -> Result<Head, ReadError>;
 
-    /// Removes a run that is completed or failed, whole and for good. That it
-    /// was there stays recorded.
+    /// Removes a run that is completed or failed, whole and for good, with what
+    /// became of its deliveries. That it was there stays recorded.
     ///
     /// # Errors
-    /// [`WriteError::Active`], [`WriteError::NotFound`].
+    /// [`WriteError::Active`], [`WriteError::Undelivered`],
+    /// [`WriteError::NotFound`].
     fn prune(&self, key: &RunKey) -> Result<Pruned, WriteError>;
 
     /// Whether appends would be taken.
@@ -182,6 +189,17 @@ pub enum WriteError {
     /// A run that still takes triggers is not pruned.
     #[error("run {0} is still active, and only closed runs are pruned")]
     Active(RunId),
+    /// A run whose packets are still to be delivered is not pruned.
+    #[error(
+        "run {run} has {open} deliveries that are open, and goes when they are delivered or given up\n\
+         hint: let a daemon deliver them, or `runpackd store prune --give-up-deliveries`"
+    )]
+    Undelivered {
+        /// The run.
+        run: RunId,
+        /// How many.
+        open: u64,
+    },
     /// The run is damaged; nothing was written.
     #[error(transparent)]
     Damaged(Damage),

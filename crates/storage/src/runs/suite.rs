@@ -1,18 +1,18 @@
 //! What every run store must hold. An implementation calls [`holds`],
-//! [`scenarios_hold`] and [`shapes_hold`] in its tests; they panic where it is
-//! wrong.
+//! [`scenarios_hold`], [`shapes_hold`] and [`outbox_holds`] in its tests; they
+//! panic where it is wrong.
 
 #![allow(clippy::unwrap_used, reason = "a failure is the answer")]
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use runpack_core::canon::to_vec;
 use runpack_core::engine::{self, Entry, Head, Policy, Scenario, Settings, SubmitOutcome};
 use runpack_core::model::{
-    DataShapeRecord, NamespaceId, PacketPayload, RunConfig, RunState, RunStatus, SchemaId, SubmitRequest, TenantId,
-    Timestamp, ToolMethod, TriggerEvent, TriggerKind,
+    DataShapeRecord, DispatchTarget, NamespaceId, PacketPayload, RunConfig, RunState, RunStatus, SchemaId,
+    SubmitRequest, TenantId, Timestamp, ToolMethod, TriggerEvent, TriggerKind,
 };
 use runpack_core::pack::layout::Log;
 use runpack_core::pack::{PackSink, RunLogs};
@@ -20,8 +20,9 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    Defined, Page, Registered, RunKey, RunStore, SHAPES_PAGE_BYTES_MAX, SHAPES_PAGE_MAX, ScenarioStore, ShapeKey,
-    ShapePage, ShapeStore, StoredRun, Which, WriteError,
+    Defined, DeliveryOutcome, DeliveryPage, DeliveryRecord, LeaseTerms, Leased, Outbox, Page, Registered, RunKey,
+    RunStore, SHAPES_PAGE_BYTES_MAX, SHAPES_PAGE_MAX, ScenarioStore, Settled, ShapeKey, ShapePage, ShapeStore,
+    StoredRun, Which, WriteError,
 };
 
 /// A run that is decided as it goes: what a store is asked to keep.
@@ -65,12 +66,22 @@ pub fn scenario(id: &str, until: u64) -> Arc<Scenario> {
 impl Story {
     /// Begins a run with packets. Not stored yet.
     pub fn begin(scenario: &Arc<Scenario>, run: &str, namespace: u64) -> (Self, Vec<Entry>) {
+        Self::begin_for(scenario, run, namespace, Vec::new())
+    }
+
+    /// Begins a run whose packets are for these targets. Not stored yet.
+    pub fn begin_for(
+        scenario: &Arc<Scenario>,
+        run: &str,
+        namespace: u64,
+        dispatch_targets: Vec<DispatchTarget>,
+    ) -> (Self, Vec<Entry>) {
         let config = RunConfig {
             tenant_id: TenantId::new(1).unwrap(),
             namespace_id: NamespaceId::new(1).unwrap(),
             run_id: run.into(),
             scenario_id: scenario.spec().scenario_id.clone(),
-            dispatch_targets: Vec::new(),
+            dispatch_targets,
             policy_tags: Vec::new(),
         };
         let opening = engine::start(scenario, &config, Timestamp::Logical(1), true, &Policy::PermitAll).unwrap();
@@ -568,4 +579,250 @@ fn of_two_that_register_one_is_told(store: &dyn ShapeStore) {
     let [new, conflict, full] = told.map(AtomicU64::into_inner);
     assert_eq!((new, new + conflict + full), (MOST, WRITERS * EACH), "as many as were allowed, and not one more");
     assert_eq!(all_shapes(store, SHAPES_PAGE_MAX).len() as u64, MOST);
+}
+
+/// Every rule for deliveries. `fresh` makes a store with an outbox and hands it
+/// over, once a rule.
+///
+/// # Panics
+/// Where a rule is broken.
+pub fn outbox_holds(fresh: impl Fn(&dyn Fn(&dyn Outbox))) {
+    fresh(&every_receipt_is_queued_with_its_packet);
+    fresh(&what_was_not_written_is_not_queued);
+    fresh(&what_is_taken_is_nobody_elses_until_the_lease_runs_out);
+    fresh(&what_was_delivered_is_not_taken_again);
+    fresh(&what_failed_is_taken_again_when_it_is_due_or_never);
+    fresh(&what_is_put_back_was_not_tried);
+    fresh(&a_run_goes_with_its_deliveries_and_not_before_they_are_closed);
+    fresh(&a_delivery_log_comes_page_by_page);
+    fresh(&of_many_that_take_each_has_others);
+}
+
+/// So many targets.
+pub fn targets(count: usize) -> Vec<DispatchTarget> {
+    (0..count).map(|n| DispatchTarget::Agent { agent_id: format!("agent-{n}").as_str().into() }).collect()
+}
+
+/// A run with so many targets, begun in `store`; its first packet is queued for
+/// each.
+fn queued(store: &dyn Outbox, run: &str, count: usize) -> Story {
+    let (story, entries) = Story::begin_for(&scenario("kept", 10), run, 1, targets(count));
+    store.create(story.head(), &entries).unwrap();
+    story
+}
+
+fn terms(now_ms: u64, holder: &str) -> LeaseTerms<'_> {
+    LeaseTerms { now_ms, for_ms: 100, limit: 100, attempts_max: 3, holder }
+}
+
+fn ids(leased: &[Leased]) -> BTreeSet<String> {
+    leased.iter().map(|leased| leased.lease.id.to_string()).collect()
+}
+
+fn outcomes(store: &dyn Outbox, key: &RunKey) -> Vec<(u64, DeliveryOutcome)> {
+    let records = store.delivery_log(key, 0, usize::MAX).unwrap().records;
+    records.iter().map(|record| (record.attempt, record.outcome)).collect()
+}
+
+fn every_receipt_is_queued_with_its_packet(store: &dyn Outbox) {
+    let mut story = queued(store, "run", 2);
+    assert_eq!(store.undelivered().unwrap(), 2, "what a run begins with");
+    let expected = story.head.counts.total();
+    let entries = story.decide("a", 11);
+    store.append(expected, story.head(), &entries).unwrap();
+    let expected = story.head.counts.total();
+    let submitted = story.submit("no packet", json!(1));
+    store.append(expected, story.head(), &submitted).unwrap();
+    let leased = store.lease(&terms(0, "h")).unwrap();
+    let found: Vec<_> = leased.iter().map(|it| (&it.packet, &it.target, &it.key)).collect();
+    let (state, key) = (&story.state, story.key());
+    let receipts = |packet| {
+        let packet: &runpack_core::model::PacketRecord = packet;
+        packet.receipts.iter().map(|receipt| (packet.clone(), receipt.target.clone())).collect::<Vec<_>>()
+    };
+    let wanted: Vec<_> = state.packets.iter().flat_map(receipts).collect();
+    let wanted: Vec<_> = wanted.iter().map(|(packet, target)| (packet, target, &key)).collect();
+    assert_eq!((found, wanted.len()), (wanted, 6), "each receipt of each packet, in the order issued");
+    assert_eq!(ids(&leased).len(), 6, "each has an id of its own");
+    queued(store, "other", 2);
+    let other = store.lease(&terms(0, "h")).unwrap();
+    assert!(ids(&other).is_disjoint(&ids(&leased)), "also of other runs");
+    queued(store, "for nobody", 0);
+    assert_eq!(store.undelivered().unwrap(), 8);
+}
+
+fn what_was_not_written_is_not_queued(store: &dyn Outbox) {
+    let mut story = queued(store, "run", 1);
+    let (again, entries) = Story::begin_for(&scenario("kept", 10), "run", 1, targets(3));
+    assert!(store.create(again.head(), &entries).is_err());
+    let expected = story.head.counts.total();
+    let entries = story.decide("a", 11);
+    let mut late = story.head().clone();
+    late.counts.tool_calls += 1;
+    assert!(matches!(store.append(expected + 1, &late, &entries), Err(WriteError::Conflict { .. })));
+    assert_eq!(store.undelivered().unwrap(), 1);
+}
+
+fn what_is_taken_is_nobody_elses_until_the_lease_runs_out(store: &dyn Outbox) {
+    let story = queued(store, "run", 3);
+    let two = LeaseTerms { limit: 2, ..terms(1_000, "one") };
+    let first = store.lease(&two).unwrap();
+    assert_eq!(first.len(), 2);
+    assert!(first.iter().all(|leased| leased.lease.attempt == 1 && leased.lease.holder == "one"));
+    let second = store.lease(&terms(1_000, "two")).unwrap();
+    assert_eq!(second.len(), 1);
+    assert!(ids(&second).is_disjoint(&ids(&first)));
+    assert!(store.lease(&terms(1_099, "two")).unwrap().is_empty(), "until then");
+    let taken = store.lease(&terms(1_100, "two")).unwrap();
+    assert_eq!((taken.len(), ids(&taken)), (3, &ids(&first) | &ids(&second)));
+    assert!(taken.iter().all(|leased| leased.lease.attempt == 2));
+    assert_eq!(store.delivered(&first[0].lease, 1_101, "late").unwrap(), Settled::Superseded, "another has it");
+    assert_eq!(store.failed(&first[1].lease, 1_101, "late", None).unwrap(), Settled::Superseded);
+    assert_eq!(store.put_back(&second[0].lease, 0).unwrap(), Settled::Superseded, "even under the same name");
+    assert_eq!(outcomes(store, &story.key()), [(1, DeliveryOutcome::Lost); 3]);
+    // Late, and nobody else had it meanwhile.
+    assert_eq!(store.delivered(&taken[0].lease, 9_999, "late").unwrap(), Settled::Recorded);
+    assert_eq!(store.lease(&terms(20_000, "one")).unwrap().len(), 2, "the third and last attempt");
+    assert!(store.lease(&terms(30_000, "one")).unwrap().is_empty(), "tried often enough");
+    assert_eq!(store.undelivered().unwrap(), 0);
+    let dead = outcomes(store, &story.key()).into_iter().filter(|said| *said == (3, DeliveryOutcome::Dead)).count();
+    assert_eq!(dead, 2);
+}
+
+fn what_was_delivered_is_not_taken_again(store: &dyn Outbox) {
+    let story = queued(store, "run", 1);
+    let leased = store.lease(&terms(5, "h")).unwrap().remove(0);
+    assert_eq!(store.delivered(&leased.lease, 7, "taken by all").unwrap(), Settled::Recorded);
+    assert_eq!(store.delivered(&leased.lease, 8, "again").unwrap(), Settled::Superseded);
+    assert_eq!(store.failed(&leased.lease, 8, "again", Some(0)).unwrap(), Settled::Superseded);
+    assert!(store.lease(&terms(u64::MAX, "h")).unwrap().is_empty());
+    let DeliveryPage { records, .. } = store.delivery_log(&story.key(), 0, 10).unwrap();
+    let expected = DeliveryRecord {
+        at_ms: 7,
+        attempt: 1,
+        delivery_id: leased.lease.id.to_string(),
+        detail: "taken by all".to_owned(),
+        holder: Some("h".to_owned()),
+        outcome: DeliveryOutcome::Delivered,
+        packet_id: leased.packet.envelope.packet_id,
+        target: leased.target,
+    };
+    assert_eq!(records, [expected]);
+}
+
+fn what_failed_is_taken_again_when_it_is_due_or_never(store: &dyn Outbox) {
+    let story = queued(store, "run", 2);
+    let leased = store.lease(&terms(0, "h")).unwrap();
+    assert_eq!(store.failed(&leased[0].lease, 1, "no answer", Some(50)).unwrap(), Settled::Recorded);
+    assert_eq!(store.failed(&leased[1].lease, 2, &"long ".repeat(1_000), None).unwrap(), Settled::Recorded);
+    assert_eq!(store.undelivered().unwrap(), 1);
+    assert!(store.lease(&terms(49, "h")).unwrap().is_empty());
+    let again = store.lease(&terms(50, "h")).unwrap();
+    assert_eq!((again.len(), again[0].lease.id, again[0].lease.attempt), (1, leased[0].lease.id, 2));
+    assert_eq!(store.delivered(&again[0].lease, 51, "").unwrap(), Settled::Recorded);
+    use DeliveryOutcome::{Dead, Delivered, Failed};
+    assert_eq!(outcomes(store, &story.key()), [(1, Failed), (1, Dead), (2, Delivered)]);
+    let records = store.delivery_log(&story.key(), 0, 10).unwrap().records;
+    assert_eq!(records[0].detail, "no answer");
+    assert!(records[1].detail.len() < 2_000, "what others say is not kept at any length");
+}
+
+fn what_is_put_back_was_not_tried(store: &dyn Outbox) {
+    let story = queued(store, "run", 1);
+    for round in 0..10 {
+        let leased = store.lease(&terms(round * 10, "h")).unwrap();
+        assert_eq!((leased.len(), leased[0].lease.attempt), (1, 1));
+        assert_eq!(store.put_back(&leased[0].lease, round * 10 + 10).unwrap(), Settled::Recorded);
+        assert_eq!(store.put_back(&leased[0].lease, 0).unwrap(), Settled::Superseded);
+        assert!(store.lease(&terms(round * 10 + 9, "h")).unwrap().is_empty());
+    }
+    assert_eq!(outcomes(store, &story.key()), []);
+}
+
+fn a_run_goes_with_its_deliveries_and_not_before_they_are_closed(store: &dyn Outbox) {
+    let mut story = queued(store, "run", 1);
+    let other = queued(store, "other", 1);
+    for (trigger, time) in [("a", 11), ("b", 12)] {
+        let expected = story.head.counts.total();
+        let entries = story.decide(trigger, time);
+        store.append(expected, story.head(), &entries).unwrap();
+    }
+    let key = story.key();
+    let leased = store.lease(&terms(0, "h")).unwrap();
+    let mine: Vec<_> = leased.iter().filter(|leased| leased.key == key).collect();
+    assert_eq!(mine.len(), 3);
+    store.delivered(&mine[0].lease, 1, "").unwrap();
+    let refused = store.prune(&key);
+    assert_eq!(refused, Err(WriteError::Undelivered { run: key.run_id.clone(), open: 2 }));
+    assert_eq!(store.check(&key).unwrap(), *story.head(), "nothing was removed");
+    assert_eq!(store.abandon(&key, 9, "nobody is there").unwrap(), 2);
+    assert_eq!(store.abandon(&key, 9, "nobody is there").unwrap(), 0);
+    assert_eq!(store.delivered(&mine[1].lease, 10, "").unwrap(), Settled::Superseded, "it was given up");
+    let records = store.delivery_log(&key, 0, 10).unwrap().records;
+    assert_eq!(records.iter().filter(|record| record.detail == "nobody is there").count(), 2);
+    store.prune(&key).unwrap();
+    assert_eq!(store.delivery_log(&key, 0, 10).unwrap(), DeliveryPage::default());
+    assert_eq!(store.abandon(&key, 9, ""), Err(WriteError::NotFound(key.run_id)));
+    assert_eq!(store.undelivered().unwrap(), 1, "that of the other run");
+    let again = store.lease(&terms(1_000, "h")).unwrap();
+    assert_eq!((again.len(), &again[0].key), (1, &other.key()));
+}
+
+fn a_delivery_log_comes_page_by_page(store: &dyn Outbox) {
+    let (story, other) = (queued(store, "run", 5), queued(store, "other", 1));
+    for leased in store.lease(&terms(0, "h")).unwrap() {
+        store.delivered(&leased.lease, 1, &leased.lease.id.to_string()).unwrap();
+    }
+    let all = store.delivery_log(&story.key(), 0, usize::MAX).unwrap().records;
+    assert_eq!(all.len(), 5);
+    for limit in [1, 2, 5, 6] {
+        let (mut found, mut after) = (Vec::new(), 0);
+        loop {
+            let DeliveryPage { records, end } = store.delivery_log(&story.key(), after, limit).unwrap();
+            assert!(records.len() <= limit);
+            if records.is_empty() {
+                break;
+            }
+            found.extend(records);
+            after = end;
+        }
+        assert_eq!(found, all, "{limit} at a time");
+    }
+    assert_eq!(store.delivery_log(&other.key(), 0, 10).unwrap().records.len(), 1);
+}
+
+fn of_many_that_take_each_has_others(store: &dyn Outbox) {
+    const TAKERS: u64 = 6;
+    const RUNS: usize = 12;
+    for run in 0..RUNS {
+        queued(store, &format!("run-{run}"), 5);
+    }
+    // What is somebody's at the moment, and what was delivered.
+    let (held, done) = (Mutex::new(BTreeSet::new()), Mutex::new(BTreeSet::new()));
+    std::thread::scope(|scope| {
+        for taker in 0..TAKERS {
+            let (held, done) = (&held, &done);
+            scope.spawn(move || {
+                let holder = format!("taker-{taker}");
+                while store.undelivered().unwrap() > 0 {
+                    // Nothing runs out meanwhile.
+                    let terms = LeaseTerms { limit: 3, for_ms: u64::MAX, ..terms(1, &holder) };
+                    for leased in store.lease(&terms).unwrap() {
+                        let id = leased.lease.id.to_string();
+                        assert!(held.lock().unwrap().insert(id.clone()), "{id} is another's");
+                        std::thread::yield_now();
+                        assert!(held.lock().unwrap().remove(&id));
+                        // Some are only delivered the second time.
+                        if leased.lease.attempt == 1 && leased.lease.id.as_bytes()[0].is_multiple_of(3) {
+                            assert_eq!(store.failed(&leased.lease, 1, "", Some(0)).unwrap(), Settled::Recorded);
+                        } else {
+                            assert_eq!(store.delivered(&leased.lease, 1, "").unwrap(), Settled::Recorded);
+                            assert!(done.lock().unwrap().insert(id), "delivered once");
+                        }
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(done.into_inner().unwrap().len(), RUNS * 5);
 }

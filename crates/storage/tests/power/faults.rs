@@ -150,7 +150,7 @@ fn without_room_nothing_is_written_until_there_is_some() {
     }
     for mode in MODES {
         let (mut refused, mut recovered) = (0, 0);
-        for n in [1, 20, 40, 45, 60] {
+        for n in [1, 20, 60, 75, 90] {
             for times in ["", "+"] {
                 let dir = scratch();
                 let inject = format!("inject=write,pwrite64:error=ENOSPC:when={n}{times}");

@@ -2,7 +2,7 @@
 //!
 //! A child keeps runs and exports packs, and says on standard output what was
 //! acknowledged to it: `ack run NAME ENTRIES`, `ack pack NAME DIGEST`,
-//! `ack scenario`, `ack shapes N`, `ack pruned`. Step `n` of a run, and the `n`th
+//! `ack scenario`, `ack shapes N`, `ack post N`, `ack sent N ID`, `ack pruned`. Step `n` of a run, and the `n`th
 //! data shape, is the same in every process, so whoever reads that knows every
 //! byte that must be there.
 
@@ -20,7 +20,9 @@ use runpack_core::pack::{BuildOptions, Verdict, VerifyOptions, verify};
 use runpack_storage::packs::{Destination, DirectoryReader, ExportRequest, Replace, export};
 use runpack_storage::runs::sqlite::{OpenError, SqliteOptions, SqliteRuns};
 use runpack_storage::runs::suite::{self, Story};
-use runpack_storage::runs::{Registered, RunKey, RunStore, ScenarioStore, ShapeKey, ShapeStore, WriteError};
+use runpack_storage::runs::{
+    DeliveryOutcome, LeaseTerms, Outbox, Registered, RunKey, RunStore, ScenarioStore, ShapeKey, ShapeStore, WriteError,
+};
 use rusqlite::Connection;
 use serde_json::json;
 
@@ -147,6 +149,7 @@ pub(crate) fn begins(dir: &Path, options: &SqliteOptions) {
     say("ack scenario");
     registers(&store, 0..2);
     take_on_all(&store, 1);
+    posts(dir, options, 0..2);
     std::thread::scope(|scope| {
         scope.spawn(|| take_on_all(&store, 4));
         for (name, version) in [("one", 1), ("deep/er/two", 2), ("one", 3)] {
@@ -176,8 +179,36 @@ fn shape(number: u64) -> DataShapeRecord {
 /// Goes on until it is killed.
 pub(crate) fn is_killed(dir: &Path, options: &SqliteOptions) {
     let store = SqliteRuns::open(&dir.join("store.db"), options).unwrap();
-    // With less synced it may come to the end first.
-    take_on_all(&store, 12);
+    std::thread::scope(|scope| {
+        scope.spawn(|| posts(dir, options, 2..5));
+        // With less synced it may come to the end first.
+        take_on_all(&store, 12);
+    });
+}
+
+/// Begins runs of these numbers whose first packets are for two targets, and
+/// after each makes one delivery, of whatever is due. Another process may do the
+/// same.
+fn posts(dir: &Path, options: &SqliteOptions, numbers: Range<u64>) {
+    let store = SqliteRuns::open(&dir.join("store.db"), options).unwrap().with_outbox();
+    for number in numbers {
+        let (story, entries) = post(number);
+        match store.create(story.head(), &entries) {
+            // One that was killed was this far.
+            Ok(()) | Err(WriteError::Exists(_)) => say(&format!("ack post {number}")),
+            Err(error) => panic!("{error}"),
+        }
+        let now_ms = 1_000 * (number + 1);
+        let terms = LeaseTerms { now_ms, for_ms: 100, limit: 1, attempts_max: 1_000, holder: "postman" };
+        for leased in store.lease(&terms).unwrap() {
+            store.delivered(&leased.lease, now_ms, "taken").unwrap();
+            say(&format!("ack sent {} {}", leased.key.run_id, leased.lease.id));
+        }
+    }
+}
+
+fn post(number: u64) -> (Story, Vec<Entry>) {
+    Story::begin_for(&scenario(), &format!("post-{number}"), 1, suite::targets(2))
 }
 
 /// Goes on where another was killed, while somebody else writes the log back;
@@ -205,6 +236,7 @@ pub(crate) fn ends(dir: &Path, options: &SqliteOptions) {
     store.prune(&story.key()).unwrap();
     say("ack pruned");
     registers(&store, 2..4);
+    posts(dir, options, 5..7);
     drop(store);
     let store = SqliteRuns::open(&path, options).unwrap();
     take_on_all(&store, 1);
@@ -214,6 +246,7 @@ pub(crate) fn ends(dir: &Path, options: &SqliteOptions) {
 pub(crate) fn takes_up(dir: &Path, options: &SqliteOptions) {
     let store = SqliteRuns::open(&dir.join("store.db"), options).unwrap();
     take_on_all(&store, 2);
+    posts(dir, options, 7..9);
     publish(dir, "one", 6).unwrap();
 }
 
@@ -247,6 +280,10 @@ pub(crate) struct Witness {
     scenario: usize,
     /// When so many data shapes were known to be there.
     shapes: Vec<(usize, u64)>,
+    /// When the deliveries of a run were known to be queued.
+    posts: Vec<(usize, u64)>,
+    /// When a delivery of a run was known to be made.
+    sent: Vec<(usize, String, String)>,
     pruned: usize,
     /// Packs that were found whole, by what is in them; the same bytes are not
     /// verified twice.
@@ -257,8 +294,17 @@ impl Witness {
     pub(crate) fn of(said: &[(usize, String)]) -> Self {
         let never = usize::MAX;
         let whole = Mutex::default();
-        let (entries, packs, shapes) = (Vec::new(), Vec::new(), Vec::new());
-        let mut witness = Self { runs: BTreeMap::new(), entries, packs, scenario: never, shapes, pruned: never, whole };
+        let mut witness = Self {
+            runs: BTreeMap::new(),
+            entries: Vec::new(),
+            packs: Vec::new(),
+            scenario: never,
+            shapes: Vec::new(),
+            posts: Vec::new(),
+            sent: Vec::new(),
+            pruned: never,
+            whole,
+        };
         for (when, line) in said {
             // The test runner's own lines come in between.
             let Some((_, told)) = line.split_once("ack ") else { continue };
@@ -267,6 +313,8 @@ impl Witness {
                 ["pack", name, digest] => witness.packs.push((*when, name.to_owned(), digest.to_owned())),
                 ["scenario"] => witness.scenario = *when,
                 ["shapes", count] => witness.shapes.push((*when, count.parse().unwrap())),
+                ["post", number] => witness.posts.push((*when, number.parse().unwrap())),
+                ["sent", run, id] => witness.sent.push((*when, run.to_owned(), id.to_owned())),
                 ["pruned"] => witness.pruned = *when,
                 _ => panic!("`{line}` was not foreseen"),
             }
@@ -314,11 +362,39 @@ impl Witness {
                 return Err(Loss::Acknowledged(format!("data shape {number} is gone")));
             }
         }
+        self.looks_at_deliveries(&store, cut)?;
         if self.pruned < cut && report.tombstones != 1 {
             return Err(Loss::Acknowledged("what was pruned is there again".to_owned()));
         }
         store.define(&suite::scenario("afterwards", 1)).map_err(|error| damaged(&error))?;
         store.ready().map_err(|error| damaged(&error))
+    }
+
+    /// Each delivery that was queued is there to be made, or was made.
+    fn looks_at_deliveries(&self, store: &SqliteRuns, cut: usize) -> Result<(), Loss> {
+        let damaged = |what: &dyn std::fmt::Display| Loss::Damaged(what.to_string());
+        let terms = LeaseTerms { now_ms: 1_000_000, for_ms: 1, limit: 256, attempts_max: 1_000, holder: "witness" };
+        let open = store.lease(&terms).map_err(|error| damaged(&error))?;
+        let delivered = |key: &RunKey| -> Result<BTreeSet<String>, Loss> {
+            let page = store.delivery_log(key, 0, 1_000).map_err(|error| damaged(&error))?;
+            let made = page.records.into_iter().filter(|record| record.outcome == DeliveryOutcome::Delivered);
+            Ok(made.map(|record| record.delivery_id).collect())
+        };
+        for (_, number) in self.posts.iter().filter(|(when, _)| *when < cut) {
+            let key = post(*number).0.key();
+            let waiting = open.iter().filter(|leased| leased.key == key).count();
+            let made = delivered(&key)?.len();
+            if waiting + made != 2 {
+                return Err(Loss::Acknowledged(format!("of post {number}, {waiting} wait and {made} were made")));
+            }
+        }
+        for (_, run, id) in self.sent.iter().filter(|(when, ..)| *when < cut) {
+            let number = run.trim_start_matches("post-").parse().unwrap();
+            if !delivered(&post(number).0.key())?.contains(id) {
+                return Err(Loss::Acknowledged(format!("delivery {id} of {run} was made, and waits again")));
+            }
+        }
+        Ok(())
     }
 
     fn looks_without_writing(path: &Path) -> Result<(), Loss> {

@@ -1,17 +1,20 @@
 //! Reads everything and compares it with the digests that were kept.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 
 use runpack_core::canon::Digest;
 use runpack_core::engine::{Followed, Head};
-use runpack_core::model::{DecisionRecord, SubmissionId};
+use runpack_core::model::{DecisionRecord, PacketRecord, SubmissionId};
 use runpack_core::pack::layout::Log;
-use rusqlite::{Connection, Rows, params};
+use rusqlite::{Connection, OptionalExtension as _, Rows, params};
 
+use super::outbox::{self, Line};
 use super::read::{Found, SHAPE, StoredShape, damaged, find, key_of, parse, scenario_of, scenarios};
 use super::rows::{LOGS, Tombstone, chained, link, number};
 use super::{SqliteRuns, digest_of, whole};
-use crate::runs::{Damage, ReadError, RunKey};
+use crate::runs::outbox::{About, named};
+use crate::runs::{Damage, DeliveryOutcome, ReadError, RunKey};
 
 /// What [`SqliteRuns::verify`] found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,13 +29,17 @@ pub struct StoreReport {
     pub scenarios: u64,
     /// Data shapes looked at.
     pub shapes: u64,
+    /// Deliveries looked at.
+    pub deliveries: u64,
+    /// Those that are open.
+    pub undelivered: u64,
     /// What is not as it was written; of each chain the first place.
     pub damage: Vec<Damage>,
 }
 
 impl SqliteRuns {
-    /// Checks the whole store: the file as SQLite sees it, every run's chain
-    /// and head, the tombstones, the scenarios, the data shapes.
+    /// Checks the whole store: the file as SQLite sees it, every run's chain,
+    /// head and deliveries, the tombstones, the scenarios, the data shapes.
     ///
     /// # Errors
     /// [`ReadError::Unreadable`]; what is damaged is in the report.
@@ -46,7 +53,12 @@ impl SqliteRuns {
             while let Some(row) = rows.next()? {
                 report.runs += 1;
                 let checked = key_of(row).and_then(|key| whole_run(connection, &key));
-                report.told(checked)?.into_iter().for_each(|entries| report.entries += entries);
+                let Some(found) = report.told(checked)? else { continue };
+                report.entries += found.head.counts.total();
+                let checked = deliveries(connection, &found);
+                let (all, open) = report.told(checked)?.unwrap_or_default();
+                report.deliveries += all;
+                report.undelivered += open;
             }
             let checked = tombstones(connection);
             report.tombstones = report.told(checked)?.unwrap_or_default();
@@ -82,7 +94,7 @@ fn file(connection: &Connection, report: &mut StoreReport) -> Result<(), ReadErr
     let mut statement = connection.prepare("PRAGMA integrity_check(10)")?;
     let lines: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
     lines.into_iter().filter(|line| line != "ok").for_each(|line| found("file", line));
-    for table in ["entries", "heads"] {
+    for table in ["entries", "heads", "outbox", "deliveries"] {
         let sql = format!("SELECT count(*) FROM {table} WHERE run NOT IN (SELECT run FROM runs)");
         let orphans: i64 = connection.query_row(&sql, [], |row| row.get(0))?;
         if orphans > 0 {
@@ -96,10 +108,11 @@ fn file(connection: &Connection, report: &mut StoreReport) -> Result<(), ReadErr
     Ok(())
 }
 
-fn whole_run(connection: &Connection, key: &RunKey) -> Result<u64, ReadError> {
+fn whole_run(connection: &Connection, key: &RunKey) -> Result<Found, ReadError> {
     let gone = || damaged(key, "origin", "it is not found under its own key");
     let found = find(connection, key)?.ok_or_else(gone)?;
-    Ok(run(connection, &found)?.counts.total())
+    run(connection, &found)?;
+    Ok(found)
 }
 
 /// Follows the chain of a run and works out its head.
@@ -203,6 +216,104 @@ impl Reader<'_> {
             }),
         };
         Ok(())
+    }
+}
+
+/// Where a delivery stands, and what its log said last.
+struct Standing {
+    id: Digest,
+    about: About,
+    state: i64,
+    attempts: u64,
+    said: Option<(u64, DeliveryOutcome)>,
+}
+
+/// Compares the outbox of a run, whose entries were checked, with its packets
+/// and with its delivery log; how many deliveries there are, and how many open.
+fn deliveries(connection: &Connection, found: &Found) -> Result<(u64, u64), ReadError> {
+    let key = found.key();
+    let mut queued = queued(connection, found)?;
+    let mut last = found.first;
+    let sql = "SELECT n, delivery, body, previous, digest FROM deliveries WHERE run = ?1 ORDER BY n";
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([found.run])?;
+    while let Some(row) = rows.next()? {
+        let line = Line::of(row)?;
+        let wrong = |problem: &str| line.damaged(&key, problem);
+        if line.previous != last {
+            return Err(wrong("it does not follow the one before"));
+        }
+        last = line.digest;
+        let record = line.record(&key)?;
+        let standing = queued.get_mut(&line.delivery).ok_or_else(|| wrong("there is no such delivery"))?;
+        let About { packet_id, target } = &standing.about;
+        if record.delivery_id != standing.id.to_string() || record.packet_id != *packet_id || record.target != *target {
+            return Err(wrong("it is that of another delivery"));
+        }
+        let (before, closed) = standing.said.map_or((0, false), |(attempt, outcome)| (attempt, outcome.is_last()));
+        if closed || record.attempt < before || record.attempt > standing.attempts {
+            return Err(wrong("it cannot follow what was said before"));
+        }
+        standing.said = Some((record.attempt, record.outcome));
+    }
+    for (delivery, standing) in &queued {
+        let said = standing.said.map(|(_, outcome)| outcome).filter(|outcome| outcome.is_last());
+        let closed = match standing.state {
+            outbox::DELIVERED => Some(DeliveryOutcome::Delivered),
+            outbox::DEAD => Some(DeliveryOutcome::Dead),
+            _ => None,
+        };
+        if said != closed {
+            let problem = "it does not stand as its log says";
+            return Err(damaged(&key, &format!("delivery {delivery}"), problem));
+        }
+    }
+    let open = queued.values().filter(|standing| standing.state == outbox::OPEN).count();
+    Ok((queued.len() as u64, open as u64))
+}
+
+/// The outbox of a run: of each packet there all receipts are, or none.
+fn queued(connection: &Connection, found: &Found) -> Result<BTreeMap<i64, Standing>, ReadError> {
+    let key = found.key();
+    let mut queued = BTreeMap::new();
+    let mut receipts: Option<(u64, PacketRecord, usize)> = None;
+    let body = "SELECT body FROM entries WHERE run = ?1 AND log = 4 AND seq = ?2";
+    let mut body = connection.prepare(body)?;
+    let sql =
+        "SELECT delivery, seq, receipt, id, about, state, attempts FROM outbox WHERE run = ?1 ORDER BY seq, receipt";
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([found.run])?;
+    let incomplete = |seq: u64| damaged(&key, &format!("entry {seq}"), "not all of its deliveries are there");
+    while let Some(row) = rows.next()? {
+        let (delivery, seq): (i64, u64) = (row.get(0)?, whole(row.get(1)?)?);
+        let wrong = |problem: &str| damaged(&key, &format!("delivery {delivery}"), problem);
+        if receipts.as_ref().is_none_or(|(at, ..)| *at != seq) {
+            if let Some((at, ..)) = receipts.take().filter(|(_, packet, next)| packet.receipts.len() != *next) {
+                return Err(incomplete(at));
+            }
+            let text: Option<Vec<u8>> =
+                body.query_row(params![found.run, row.get::<_, i64>(1)?], |row| row.get(0)).optional()?;
+            let packet = text.and_then(|text| parse::<PacketRecord>(&text));
+            receipts = Some((seq, packet.ok_or_else(|| wrong("there is no such packet"))?, 0));
+        }
+        let Some((_, packet, next)) = &mut receipts else { continue };
+        let receipt = usize::try_from(row.get::<_, i64>(2)?).unwrap_or(usize::MAX);
+        if receipt != *next {
+            return Err(incomplete(seq));
+        }
+        *next += 1;
+        let given = packet.receipts.get(receipt).ok_or_else(|| wrong("it has no receipt"))?;
+        let (id, about) = named(&key, packet, receipt, given).map_err(|error| wrong(&error.to_string()))?;
+        let stored: Option<About> = parse(&row.get::<_, Vec<u8>>(4)?);
+        if digest_of(row, 3)? != id || stored.as_ref() != Some(&about) {
+            return Err(wrong("it is that of another packet"));
+        }
+        let (state, attempts) = (row.get(5)?, whole(row.get(6)?)?);
+        queued.insert(delivery, Standing { id, about, state, attempts, said: None });
+    }
+    match receipts {
+        Some((seq, packet, next)) if next != packet.receipts.len() => Err(incomplete(seq)),
+        _ => Ok(queued),
     }
 }
 

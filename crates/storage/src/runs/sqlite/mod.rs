@@ -1,7 +1,8 @@
-//! Runs, scenarios and data shapes in a SQLite file.
+//! Runs, scenarios, data shapes and deliveries in a SQLite file.
 
 mod check;
 mod import;
+mod outbox;
 mod read;
 mod rows;
 mod write;
@@ -37,8 +38,8 @@ use write::{Done, Job, Work, Writer};
 /// Marks a file as ours: `RPKD`.
 const APPLICATION_ID: i64 = 0x5250_4b44;
 
-/// The version of `schema.sql`. Version 1 kept no data shapes.
-const SCHEMA_VERSION: i64 = 2;
+/// The version of `schema.sql`. Version 1 kept no data shapes, 2 no deliveries.
+const SCHEMA_VERSION: i64 = 3;
 
 /// Writes that wait for the writer; more wait for room.
 const QUEUE_MAX: usize = 1_024;
@@ -157,6 +158,8 @@ pub struct SqliteRuns {
     writer: Option<JoinHandle<()>>,
     broken: Arc<Mutex<Option<Broken>>>,
     scenarios: Mutex<BTreeMap<Digest, Arc<Scenario>>>,
+    /// Whether packets are queued for delivery.
+    outbox: bool,
     /// Tells those who only read that somebody writes.
     _lock: Option<File>,
     /// Where a private copy is, if it had to be made.
@@ -231,9 +234,19 @@ impl SqliteRuns {
             writer: Some(writer),
             broken,
             scenarios: Mutex::default(),
+            outbox: false,
             _lock: Some(lock),
             _copy: None,
         })
+    }
+
+    /// The store, which queues packets that it is given from now on for
+    /// delivery: see [`Outbox`](super::Outbox). What others put into the same
+    /// file is queued if they do so too; whoever leases, leases what any queued.
+    #[must_use]
+    pub fn with_outbox(mut self) -> Self {
+        self.outbox = true;
+        self
     }
 
     /// Opens a store only to read it: no file is made or changed, whether or
@@ -264,6 +277,7 @@ impl SqliteRuns {
             writer: None,
             broken: Arc::default(),
             scenarios: Mutex::default(),
+            outbox: false,
             _lock: None,
             _copy: copy,
         };
@@ -361,7 +375,8 @@ impl RunStore for SqliteRuns {
         let key = RunKey::of(head);
         let origin = to_vec(&Origin::of(head)).map_err(|error| unwritable(&error))?;
         let standing = Standing::of(head, Digest::of(&origin));
-        self.send(Work::Create { key, origin, standing, rows: rows_of(entries)? }).map(drop)
+        let (rows, deliveries) = (rows_of(entries)?, self.queued(head, entries)?);
+        self.send(Work::Create { key, origin, standing, rows, deliveries }).map(drop)
     }
 
     fn append(&self, expected: u64, head: &Head, entries: &[Entry]) -> Result<(), WriteError> {
@@ -371,7 +386,8 @@ impl RunStore for SqliteRuns {
         }
         // The writer knows what the newest entry's digest comes to.
         let standing = Standing::of(head, Digest::from([0; 32]));
-        self.send(Work::Append { key: RunKey::of(head), expected, standing, rows: rows_of(entries)? }).map(drop)
+        let (key, rows, deliveries) = (RunKey::of(head), rows_of(entries)?, self.queued(head, entries)?);
+        self.send(Work::Append { key, expected, standing, rows, deliveries }).map(drop)
     }
 
     fn head(&self, key: &RunKey) -> Result<Option<Head>, ReadError> {
@@ -488,7 +504,7 @@ impl ShapeStore for SqliteRuns {
     fn register(&self, record: &DataShapeRecord, entries_max: Option<u64>) -> Result<Registered, WriteError> {
         let body = to_vec(record).map_err(|error| unwritable(&error))?;
         Ok(match self.send(Work::Register { key: ShapeKey::of(record), body, entries_max })? {
-            Done::Rows(_) => Registered::New,
+            Done::Rows(_) | Done::Leased(_) => Registered::New,
             Done::Conflict => Registered::Conflict,
             Done::Full => Registered::Full,
         })
@@ -527,7 +543,7 @@ fn writing(path: &Path, options: &SqliteOptions) -> Result<Connection, OpenError
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(unusable)?;
     connection.busy_timeout(options.busy_timeout).map_err(unusable)?;
-    connection.set_prepared_statement_cache_capacity(32);
+    connection.set_prepared_statement_cache_capacity(64);
     // What it is comes before any change to it.
     let found = standing(&connection).map_err(unusable)?;
     if !matches!(found, FileStanding::Ours | FileStanding::Empty) {

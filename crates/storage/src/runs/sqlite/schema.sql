@@ -82,6 +82,37 @@ CREATE TABLE shapes (
     UNIQUE (tenant_id, namespace_id, schema_id, version)
 ) STRICT;
 
+-- One row for each receipt of a packet that was to be delivered. What it is a
+-- delivery of is `about`, and `id` is made of that: neither changes. The rest is
+-- where it stands: open (0), delivered (1) or given up (2), when it may be taken
+-- next, how often it was, and who has it.
+CREATE TABLE outbox (
+    delivery INTEGER PRIMARY KEY,
+    run      INTEGER NOT NULL,
+    seq      INTEGER NOT NULL,
+    receipt  INTEGER NOT NULL CHECK (receipt >= 0),
+    id       BLOB NOT NULL UNIQUE CHECK (length(id) = 32),
+    about    BLOB NOT NULL,
+    state    INTEGER NOT NULL CHECK (state BETWEEN 0 AND 2),
+    due      INTEGER NOT NULL CHECK (due >= 0),
+    attempts INTEGER NOT NULL CHECK (attempts >= 0),
+    holder   TEXT,
+    UNIQUE (run, seq, receipt)
+) STRICT;
+CREATE INDEX outbox_due ON outbox (due, delivery) WHERE state = 0;
+
+-- What became of attempts, for each run in a chain of its own that begins with
+-- the digest of its origin.
+CREATE TABLE deliveries (
+    n        INTEGER PRIMARY KEY,
+    run      INTEGER NOT NULL,
+    delivery INTEGER NOT NULL,
+    body     BLOB NOT NULL,
+    previous BLOB NOT NULL CHECK (length(previous) = 32),
+    digest   BLOB NOT NULL CHECK (length(digest) = 32)
+) STRICT;
+CREATE INDEX deliveries_by_run ON deliveries (run, n);
+
 CREATE TRIGGER runs_stay BEFORE UPDATE ON runs BEGIN SELECT RAISE(ABORT, 'runs are append-only'); END;
 CREATE TRIGGER runs_kept BEFORE DELETE ON runs WHEN (SELECT pruning FROM store) = 0
 BEGIN SELECT RAISE(ABORT, 'runs are append-only'); END;
@@ -106,3 +137,13 @@ CREATE TRIGGER shapes_stay BEFORE UPDATE ON shapes
 BEGIN SELECT RAISE(ABORT, 'data shapes do not change'); END;
 CREATE TRIGGER shapes_kept BEFORE DELETE ON shapes
 BEGIN SELECT RAISE(ABORT, 'data shapes do not change'); END;
+CREATE TRIGGER outbox_stays BEFORE UPDATE ON outbox
+WHEN OLD.state <> 0 OR OLD.delivery <> NEW.delivery OR OLD.run <> NEW.run OR OLD.seq <> NEW.seq
+    OR OLD.receipt <> NEW.receipt OR OLD.id <> NEW.id OR OLD.about <> NEW.about
+BEGIN SELECT RAISE(ABORT, 'deliveries do not change'); END;
+CREATE TRIGGER outbox_kept BEFORE DELETE ON outbox WHEN (SELECT pruning FROM store) = 0
+BEGIN SELECT RAISE(ABORT, 'deliveries do not change'); END;
+CREATE TRIGGER deliveries_stay BEFORE UPDATE ON deliveries
+BEGIN SELECT RAISE(ABORT, 'delivery logs are append-only'); END;
+CREATE TRIGGER deliveries_kept BEFORE DELETE ON deliveries WHEN (SELECT pruning FROM store) = 0
+BEGIN SELECT RAISE(ABORT, 'delivery logs are append-only'); END;

@@ -9,9 +9,11 @@ use runpack_core::canon::{Digest, to_vec};
 use runpack_core::model::RunStatus;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::outbox::{self, Fate, Taken, Terms};
 use super::rows::{Origin, Row, Standing, Tombstone, chained, link, number};
 use super::{Broken, digest_of, integer, say, whole};
-use crate::runs::{Damage, RunKey, ShapeKey, StoreFault, WriteError};
+use crate::runs::outbox::Queued;
+use crate::runs::{Damage, Lease, RunKey, ShapeKey, StoreFault, WriteError};
 
 /// Writes taken into one transaction.
 const GROUP_MAX: usize = 256;
@@ -28,7 +30,7 @@ pub(super) struct Job {
 }
 
 /// What came of a job.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) enum Done {
     /// So many rows were written, changed or removed.
     Rows(u64),
@@ -36,12 +38,15 @@ pub(super) enum Done {
     Conflict,
     /// Nothing: no more data shapes are allowed.
     Full,
+    /// These deliveries are whoever's asked.
+    Leased(Vec<Taken>),
 }
 
 impl Done {
-    pub(super) fn rows(self) -> u64 {
+    pub(super) fn rows(&self) -> u64 {
         match self {
-            Self::Rows(rows) => rows,
+            Self::Rows(rows) => *rows,
+            Self::Leased(taken) => taken.len() as u64,
             Self::Conflict | Self::Full => 0,
         }
     }
@@ -53,12 +58,14 @@ pub(super) enum Work {
         origin: Vec<u8>,
         standing: Standing,
         rows: Vec<Row>,
+        deliveries: Vec<Queued>,
     },
     Append {
         key: RunKey,
         expected: u64,
         standing: Standing,
         rows: Vec<Row>,
+        deliveries: Vec<Queued>,
     },
     Prune(RunKey),
     Define {
@@ -75,6 +82,18 @@ pub(super) enum Work {
         key: ShapeKey,
         body: Vec<u8>,
         entries_max: Option<u64>,
+    },
+    Lease(Terms),
+    Settle {
+        lease: Lease,
+        now_ms: i64,
+        detail: String,
+        fate: Fate,
+    },
+    Abandon {
+        key: RunKey,
+        now_ms: i64,
+        why: String,
     },
     /// Writes something, to see whether it can.
     Probe,
@@ -244,8 +263,14 @@ impl Writer {
 
     fn apply(&mut self, work: &Work) -> Result<Done, Stop> {
         match work {
-            Work::Create { key, origin, standing, rows } => self.create(key, origin, standing, rows),
-            Work::Append { key, expected, standing, rows } => self.append(key, *expected, standing, rows),
+            Work::Create { key, origin, standing, rows, deliveries } => {
+                self.create(key, origin, standing, rows)?;
+                self.queue(key, deliveries, rows.len())
+            }
+            Work::Append { key, expected, standing, rows, deliveries } => {
+                self.append(key, *expected, standing, rows)?;
+                self.queue(key, deliveries, rows.len())
+            }
             Work::Prune(key) => self.prune_run(key),
             Work::Define { namespace, id, hash, spec } => {
                 let sql = "INSERT INTO scenarios (namespace_id, scenario_id, spec_hash, spec, retired) \
@@ -259,6 +284,14 @@ impl Writer {
                 Ok(Done::Rows(self.connection.prepare_cached(sql)?.execute(params![namespace, id])? as u64))
             }
             Work::Register { key, body, entries_max } => self.register(key, body, *entries_max),
+            Work::Lease(terms) => Ok(outbox::lease(&self.connection, terms)?),
+            Work::Settle { lease, now_ms, detail, fate } => {
+                Ok(outbox::settle(&self.connection, lease, *now_ms, detail, *fate)?)
+            }
+            Work::Abandon { key, now_ms, why } => {
+                let run = self.tail(key)?.run;
+                Ok(outbox::abandon(&self.connection, run, *now_ms, why)?)
+            }
             Work::Probe => {
                 let probed = self.connection.prepare_cached("UPDATE store SET probes = probes + 1")?.execute([])?;
                 Ok(Done::Rows(probed as u64))
@@ -306,6 +339,14 @@ impl Writer {
             *known = tail;
         }
         Ok(Done::Rows(rows.len() as u64))
+    }
+
+    /// Queues deliveries of packets that are the newest `rows` entries of a run.
+    fn queue(&self, key: &RunKey, deliveries: &[Queued], rows: usize) -> Result<Done, Stop> {
+        if let (Some(tail), false) = (self.tails.get(key), deliveries.is_empty()) {
+            outbox::queue(&self.connection, tail.run, tail.seq - rows as u64, deliveries)?;
+        }
+        Ok(Done::Rows(rows as u64))
     }
 
     /// Where a run ends, read from its head.
@@ -374,6 +415,10 @@ impl Writer {
         if head.status == RunStatus::Active {
             return Err(Stop::Told(WriteError::Active(key.run_id.clone())));
         }
+        let open = outbox::open_of(&self.connection, tail.run)?;
+        if open > 0 {
+            return Err(Stop::Told(WriteError::Undelivered { run: key.run_id.clone(), open }));
+        }
         let body = to_vec(&Tombstone { head, origin })
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
         let sql = "SELECT n, digest FROM tombstones ORDER BY n DESC LIMIT 1";
@@ -397,6 +442,8 @@ impl Writer {
         self.tails.remove(key);
         let entries = self.pruning(|connection| {
             let entries = connection.execute("DELETE FROM entries WHERE run = ?1", [tail.run])? as u64;
+            connection.execute("DELETE FROM deliveries WHERE run = ?1", [tail.run])?;
+            connection.execute("DELETE FROM outbox WHERE run = ?1", [tail.run])?;
             connection.execute("DELETE FROM heads WHERE run = ?1", [tail.run])?;
             connection.execute("DELETE FROM runs WHERE run = ?1", [tail.run])?;
             Ok(entries)
