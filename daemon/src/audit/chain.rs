@@ -2,6 +2,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
+use runpack_beneath::{directory_of, private, sync_directory_of};
 use runpack_core::canon::{Digest, Form, check, to_vec};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -325,27 +326,6 @@ fn sibling(path: &Path, end: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn directory_of(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 fn appending(path: &Path, new: bool) -> io::Result<File> {
     private(OpenOptions::new().read(true).append(true).create(!new).create_new(new)).open(path)
-}
-
-/// Makes the names of files as durable as what is in them.
-fn sync_directory_of(path: &Path) -> io::Result<()> {
-    if cfg!(unix) { File::open(directory_of(path))?.sync_all() } else { Ok(()) }
-}
-
-/// Who called what is its owner's alone.
-#[cfg(unix)]
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    options.mode(0o600)
-}
-
-#[cfg(not(unix))]
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    options
 }

@@ -3,6 +3,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use runpack_beneath::private;
 use runpack_core::canon::{Digest, to_vec};
 use runpack_core::model::{
     DecisionId, DispatchTarget, NamespaceId, PacketId, RunId, ScenarioId, StageId, TenantId, Timestamp,
@@ -92,15 +93,4 @@ impl Lines {
         self.torn = false;
         self.file.sync_data()
     }
-}
-
-#[cfg(unix)]
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    options.mode(0o600)
-}
-
-#[cfg(not(unix))]
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    options
 }

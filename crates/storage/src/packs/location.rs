@@ -6,11 +6,10 @@ use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
-use runpack_beneath::{Fault, Links, check_read_path};
+use runpack_beneath::{Fault, Links, check_read_path, directory_of};
 use runpack_core::pack::PackReader;
 use runpack_core::pack::layout::MANIFEST_NAME;
 
-use super::publish::parent_of;
 use super::{ArchiveReader, DirectoryReader, OpenFault, Stores, in_object_storage};
 
 /// Where a pack is. That anything is there is not known yet.
@@ -161,7 +160,7 @@ impl Location {
                     return Err(LocationError::TwoManifests { location: location.to_owned(), name });
                 }
                 check_manifest_name(name)?;
-                Ok(Self::Directory { directory: parent_of(&path).to_owned(), manifest_name: name.to_owned() })
+                Ok(Self::Directory { directory: directory_of(&path).to_owned(), manifest_name: name.to_owned() })
             }
             _ => Ok(Self::Directory { directory: path, manifest_name: wanted.to_owned() }),
         }

@@ -20,8 +20,6 @@ pub use copy::{CopyError, copy};
 pub use directory::{DirectoryReader, OpenFault};
 pub use export::{Destination, ExportError, ExportRequest, Exported, Kept, PackStore, export};
 pub use location::{Location, LocationError, ReadOptions, directory, is_web, shown};
-#[cfg(feature = "sqlite")]
-pub(crate) use publish::parent_of;
 pub use publish::{PublishError, Published, Replace, StagedPack};
 pub use runpack_beneath::Links;
 #[cfg(feature = "object-store")]

@@ -5,7 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use runpack_beneath::{Fault, Links, check_write_path};
+use runpack_beneath::{Fault, Links, check_write_path, directory_of};
 use runpack_core::pack::layout::MANIFEST_BYTES_MAX;
 use runpack_core::pack::{Listed, ListedKind, PackReader, PackSink};
 
@@ -155,7 +155,7 @@ impl StagedPack {
     pub fn create(target: &Path, manifest_name: &str, replace: Replace) -> Result<Self, PublishError> {
         check_manifest_name(manifest_name)?;
         let name = target.file_name().ok_or_else(|| PublishError::NoName { target: target.to_owned() })?;
-        let parent = parent_of(target);
+        let parent = directory_of(target);
         // Joined anew, it has no final `/`, which would follow a link.
         check_place(target, &parent.join(name), manifest_name, replace)?;
         make_parents(parent)?;
@@ -261,7 +261,7 @@ impl StagedPack {
     }
 
     fn sync_parent(&self) -> Result<(), PublishError> {
-        sync_directory(parent_of(&self.place))
+        sync_directory(directory_of(&self.place))
             .map_err(|source| PublishError::NotDurable { target: self.target.clone(), source })
     }
 
@@ -462,14 +462,9 @@ pub(super) fn make_parents(directory: &Path) -> Result<(), PublishError> {
     let missing: Vec<_> = directory.ancestors().take_while(is_missing).collect();
     fs::create_dir_all(directory).map_err(|source| io_error("make", directory, source))?;
     for made in missing {
-        sync_directory(parent_of(made)).map_err(|source| io_error("sync", parent_of(made), source))?;
+        sync_directory(directory_of(made)).map_err(|source| io_error("sync", directory_of(made), source))?;
     }
     Ok(())
-}
-
-/// The directory that a path names something in.
-pub(crate) fn parent_of(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// What a rename says if the place is not what it was a moment ago.

@@ -112,6 +112,7 @@ impl Filling {
 
     /// Records that can be needed to fill it, and one to know whether there are
     /// more.
+    #[cfg(feature = "sqlite")]
     pub(super) fn wanted(&self) -> usize {
         self.limit + 1
     }

@@ -2,13 +2,12 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use runpack_beneath::{Fault, Links, Root};
+use runpack_beneath::{Fault, Links, Root, directory_of};
 use runpack_core::pack::layout::{ARTIFACTS, MANIFEST_BYTES_MAX, MANIFEST_NAME};
 use runpack_core::pack::{Listed, ListedKind, PackReader, ReadFault};
 
 use super::{BLOCK, Block, ENTRIES_MAX, Entries, Entry, FIELDS, KIND, MAGIC, NAME, SIZE, header, padding};
 use crate::packs::OpenFault;
-use crate::packs::publish::parent_of;
 
 /// An archive up to this size is read in one go and kept: most are small, and
 /// there are many.
@@ -119,7 +118,7 @@ fn open_file(path: &Path) -> Result<(File, u64), OpenFault> {
     };
     let open = |path: &Path| {
         let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-        Root::open(parent_of(path)).map_err(Fault::Io)?.file(&name, Links::Any)
+        Root::open(directory_of(path)).map_err(Fault::Io)?.file(&name, Links::Any)
     };
     let opened = match open(path) {
         // Perhaps a link, and the user may name one.

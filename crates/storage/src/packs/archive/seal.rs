@@ -2,13 +2,14 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use runpack_beneath::directory_of;
 use runpack_core::canon::{Digest, HashingWriter};
 use runpack_core::pack::layout::{MANIFEST_BYTES_MAX, MANIFEST_NAME};
 use runpack_core::pack::{FileHash, Manifest, PackReader, ReadFault, Report, VerifyOptions, verify};
 use runpack_core::read::{self, Refusal};
 
 use super::{BLOCK, Entries, header, padding};
-use crate::packs::publish::{ATTEMPTS, Published, Replace, make_parents, parent_of, same_bytes, write_durably};
+use crate::packs::publish::{ATTEMPTS, Published, Replace, make_parents, same_bytes, write_durably};
 use crate::packs::staging::{Staging, sync_directory};
 use crate::packs::{PublishError, rename};
 
@@ -206,7 +207,7 @@ pub fn seal(pack: &Verified<'_>, out: &mut dyn Write) -> Result<Sealed, SealErro
 pub fn seal_to(pack: &Verified<'_>, target: &Path, replace: Replace) -> Result<Sealed, SealError> {
     let name = target.file_name().ok_or_else(|| SealError::NoName { target: target.to_owned() })?;
     standing(target)?;
-    let parent = parent_of(target);
+    let parent = directory_of(target);
     make_parents(parent)?;
     let parent = fs::canonicalize(parent).map_err(|source| failed("find", parent, source))?;
     let place = parent.join(name);

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use runpack_beneath::{directory_of, private, sync_directory_of};
 use runpack_core::canon::{CanonError, Digest, to_vec};
 use runpack_core::engine::{Entry, Head, Scenario};
 use runpack_core::model::{
@@ -29,7 +30,6 @@ use super::{
     Decided, Defined, Page, Pruned, ReadError, Registered, RunKey, RunStore, ScenarioStore, ShapeKey, ShapePage,
     ShapeStore, StoreFault, StoredScenario, Which, WriteError,
 };
-use crate::packs::parent_of;
 pub use check::StoreReport;
 pub use import::{ImportError, Imported, import};
 use rows::{Origin, Row, Standing};
@@ -633,22 +633,6 @@ fn refused(path: &Path, found: &FileStanding) -> OpenError {
 
 fn lock_file(path: &Path) -> std::io::Result<File> {
     private(OpenOptions::new().create(true).write(true).truncate(false)).open(sibling(path, "-lock"))
-}
-
-/// Makes the name of a new file as durable as what is in it.
-fn sync_directory_of(path: &Path) -> std::io::Result<()> {
-    if cfg!(unix) { File::open(parent_of(path))?.sync_all() } else { Ok(()) }
-}
-
-#[cfg(unix)]
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    options.mode(0o600)
-}
-
-#[cfg(not(unix))]
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    options
 }
 
 fn sibling(path: &Path, end: &str) -> PathBuf {
