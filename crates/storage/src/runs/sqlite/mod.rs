@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use runpack_beneath::{directory_of, private, sync_directory_of};
+use runpack_beneath::{private, sync_directory_of};
 use runpack_core::canon::{CanonError, Digest, to_vec};
 use runpack_core::engine::{Entry, Head, Scenario};
 use runpack_core::model::{
