@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod common;
+#[path = "common/told.rs"]
+mod told;
 #[path = "common/wire.rs"]
 mod wire;
 
@@ -12,14 +14,12 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use common::{BASE, CONFIG, Client, held, next, request, start};
-use runpack_core::model::{DecisionRecord, TriggerRecord};
-use runpack_core::pack::layout::Log;
 use runpack_core::pack::{Verdict, VerifyOptions, verify};
 use runpack_storage::packs::DirectoryReader;
 use runpack_storage::runs::sqlite::SqliteRuns;
-use runpack_storage::runs::{RunKey, RunStore, StoredRun};
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::Value;
+use told::{Told, check};
 use wire::{Connection, Process};
 
 /// Rounds; `just nightly` asks for more.
@@ -29,16 +29,13 @@ fn rounds() -> u32 {
 
 const CLIENTS: usize = 4;
 
-/// What clients were told: by run, the decision on each trigger.
-type Told = BTreeMap<String, BTreeMap<String, Value>>;
-
 #[test]
 fn a_killed_server_loses_nothing_it_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let store = "[run_state_store]\ntype = \"sqlite\"\npath = \"runs.db\"\n";
     fs::write(dir.join("decision-gate.toml"), format!("{CONFIG}\n{store}")).unwrap();
-    let mut told = Told::new();
+    let mut known = Told::new();
     let began = Instant::now();
     for round in 0..rounds() {
         let mut process = Process::at(dir);
@@ -73,18 +70,18 @@ fn a_killed_server_loses_nothing_it_acknowledged() {
             now.entry(run).or_default().insert(trigger, decision);
         }
         check(&SqliteRuns::open_reading(&dir.join("runs.db")).unwrap(), &now);
-        now.into_iter().for_each(|(run, acknowledged)| told.entry(run).or_default().extend(acknowledged));
+        now.into_iter().for_each(|(run, acknowledged)| known.entry(run).or_default().extend(acknowledged));
     }
     // And nothing of what came before went lost later.
     let store = SqliteRuns::open_reading(&dir.join("runs.db")).unwrap();
-    check(&store, &told);
+    check(&store, &known);
     assert_eq!(store.verify().unwrap().damage, Vec::new());
     drop(store);
-    let acknowledged: usize = told.values().map(BTreeMap::len).sum();
+    let acknowledged: usize = known.values().map(BTreeMap::len).sum();
     println!("{acknowledged} acknowledged in {} rounds, {:.1} s", rounds(), began.elapsed().as_secs_f64());
     assert!(acknowledged as u32 > rounds(), "{acknowledged} are too few to tell");
     // The last state makes packs that verify.
-    for run in told.keys().rev().take(CLIENTS) {
+    for run in known.keys().rev().take(CLIENTS) {
         let mut client = Process::at(dir);
         let mut connection = Connection::new(client.address);
         connection.call("scenario_define", held("s")).unwrap();
@@ -108,41 +105,4 @@ fn ask(mut connection: Connection, runs: &[String], name: &str) -> Vec<(String, 
         answers.push((run.clone(), trigger, response["result"]["content"][0]["json"]["decision"].take()));
     }
     answers
-}
-
-/// Everything acknowledged is there, once, in order, in runs that are whole.
-fn check(store: &SqliteRuns, told: &Told) {
-    for (run, acknowledged) in told {
-        let key: RunKey = RunKey {
-            tenant_id: runpack_core::model::TenantId::new(1).unwrap(),
-            namespace_id: runpack_core::model::NamespaceId::new(1).unwrap(),
-            run_id: run.as_str().into(),
-        };
-        let stored = StoredRun::open(store, &key).unwrap().unwrap();
-        let triggers: Vec<TriggerRecord> = log(store, &key, Log::Triggers);
-        let decisions: Vec<DecisionRecord> = log(store, &key, Log::Decisions);
-        assert_eq!(stored.head().counts.triggers, triggers.len() as u64);
-        assert_eq!(triggers.len(), decisions.len(), "each trigger is decided");
-        for (position, (trigger, decision)) in triggers.iter().zip(&decisions).enumerate() {
-            assert_eq!((trigger.seq, decision.seq), (position as u64 + 1, position as u64 + 1), "no gap, no repeat");
-            assert_eq!(trigger.event.trigger_id, decision.trigger_id);
-        }
-        let found: BTreeMap<_, _> =
-            decisions.iter().map(|decision| (decision.trigger_id.as_str(), json!(decision))).collect();
-        for (trigger, decision) in acknowledged {
-            assert_eq!(found.get(trigger.as_str()), Some(decision), "{trigger} of {run} was acknowledged");
-        }
-    }
-}
-
-fn log<T: serde::de::DeserializeOwned>(store: &dyn RunStore, key: &RunKey, log: Log) -> Vec<T> {
-    let (mut records, mut after) = (Vec::new(), 0);
-    loop {
-        let page = store.page(key, log, after, 1_000).unwrap();
-        if page.entries.is_empty() {
-            return records;
-        }
-        records.extend(page.entries.iter().map(|entry| serde_json::from_slice::<T>(entry).unwrap()));
-        after = page.end;
-    }
 }
