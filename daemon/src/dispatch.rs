@@ -22,9 +22,9 @@ use runpack_dispatch::{
 use runpack_storage::runs::{LEASES_MAX, Lease, LeaseTerms, Leased, Outbox, Settled, StoreFault, WriteError};
 use serde::Deserialize;
 use tokio::task::JoinSet;
+use tracing::{info, warn};
 
 use crate::config::ConfigError;
-use crate::talk::talk;
 
 /// Bytes of a file with a token.
 const TOKEN_BYTES_MAX: u64 = 4_096;
@@ -269,7 +269,7 @@ pub async fn run(
         match leased {
             Ok(leased) => {
                 if wait > options.poll {
-                    talk("dispatch: the store answers again");
+                    info!("dispatch: the store answers again");
                 }
                 wait = options.poll;
                 for leased in leased {
@@ -278,7 +278,7 @@ pub async fn run(
             }
             Err(error) => {
                 if wait == options.poll {
-                    talk(&format!("dispatch: nothing is delivered for the moment: {error}"));
+                    warn!("dispatch: nothing is delivered for the moment: {error}");
                 }
                 wait = (wait * 2).min(STORE_WAIT_MAX).max(options.poll);
             }
@@ -351,7 +351,7 @@ impl Worker {
                 let put_back = self.ask(move |worker| worker.outbox.put_back(&lease, again_at_ms)).await;
                 // Not put back, it is taken again when the lease runs out.
                 if let Err(error) = put_back {
-                    talk(&format!("dispatch: {} waits longer than it should: {error}", named(&leased)));
+                    warn!("dispatch: {} waits longer than it should: {error}", named(&leased));
                 }
             }
         }
@@ -393,14 +393,14 @@ impl Worker {
             .await;
         match (recorded, gives_up) {
             (Ok(Settled::Recorded), Some(why)) => {
-                talk(&format!("dispatch: {what} is given up after {attempt} attempts: {why}"));
+                warn!("dispatch: {what} is given up after {attempt} attempts: {why}");
             }
             (Ok(Settled::Recorded), None) => {}
             (Ok(Settled::Superseded), _) => {
-                talk(&format!("dispatch: {what} took longer than its lease, and may be delivered twice"));
+                warn!("dispatch: {what} took longer than its lease, and may be delivered twice");
             }
             (Err(error), _) => {
-                talk(&format!("dispatch: what came of {what} is not recorded, it is tried again: {error}"));
+                warn!("dispatch: what came of {what} is not recorded, it is tried again: {error}");
             }
         }
         Ended { route, sign }
@@ -502,7 +502,7 @@ impl Targets {
                 target.failures += 1;
                 target.until_ms = now_ms + self.rest_ms;
                 if target.failures == self.failures {
-                    talk(&format!("dispatch: {route} is left alone for a while, after {} failures", self.failures));
+                    warn!("dispatch: {route} is left alone for a while, after {} failures", self.failures);
                 }
             }
             Sign::None => {}

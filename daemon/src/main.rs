@@ -7,8 +7,9 @@ use clap::{Parser, Subcommand};
 use runpack_core::model::RunStatus;
 use runpackd_lib::client::ClientError;
 use runpackd_lib::commands::{call, config, demo, mcp, run, serve, store};
-use runpackd_lib::talk::{printable, talk};
+use runpackd_lib::talk::{self, LogArgs, printable};
 use tokio::runtime::Builder;
+use tracing::{error, info, warn};
 
 /// Run scenarios and export packs, once or as a service
 #[derive(Parser)]
@@ -34,8 +35,13 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    runpack_storage::packs::object::on_waiting(|why| talk(&format!("still trying: {why}")));
+    runpack_storage::packs::object::on_waiting(|why| info!("still trying: {why}"));
     let cli = Cli::parse();
+    talk::begin(match &cli.command {
+        Command::Serve(args) => args.log,
+        Command::Mcp(args) => args.log,
+        _ => LogArgs::default(),
+    });
     let mut builder = match cli.command {
         Command::Serve(_) | Command::Mcp(_) => Builder::new_multi_thread(),
         _ => Builder::new_current_thread(),
@@ -46,7 +52,7 @@ fn main() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Run(args) => runtime.block_on(run::run(&args)).map(|outcome| {
-            outcome.warnings.iter().for_each(|warning| talk(&format!("warning: {warning}")));
+            outcome.warnings.iter().for_each(|warning| warn!("{warning}"));
             say(&outcome.text);
             if outcome.status == RunStatus::Completed { ExitCode::SUCCESS } else { ExitCode::from(1) }
         }),
@@ -79,7 +85,7 @@ fn told(outcome: Result<String, ClientError>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(ClientError::Refused(why)) => {
-            talk(&format!("refused: {why}"));
+            talk::talk(&format!("refused: {why}"));
             ExitCode::from(1)
         }
         Err(ClientError::Unreachable(why)) => could_not(&why),
@@ -87,7 +93,7 @@ fn told(outcome: Result<String, ClientError>) -> ExitCode {
 }
 
 fn could_not(error: &str) -> ExitCode {
-    talk(&format!("error: {error}"));
+    error!("{error}");
     ExitCode::from(2)
 }
 

@@ -12,10 +12,10 @@ use runpack_core::engine::Head;
 use runpack_core::model::{RunStatus, Timestamp, TriggerEvent, TriggerKind};
 use runpack_storage::runs::RunKey;
 use tokio::runtime::Handle;
+use tracing::warn;
 
 use crate::gatekeeper::GateError;
 use crate::service::Service;
-use crate::talk::talk;
 use crate::watch::now_ms;
 
 /// `[scheduler]`.
@@ -38,7 +38,7 @@ pub async fn run(service: Arc<Service>, config: SchedulerConfig) {
         // Stores wait for disks, which the threads that serve connections must not.
         let round = tokio::task::spawn_blocking(move || runtime.block_on(tick(&service, now_ms())));
         if let Ok(Err(error)) = round.await {
-            talk(&format!("warning: scheduler: {error}"));
+            warn!("scheduler: {error}");
         }
     }
 }

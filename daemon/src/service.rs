@@ -12,6 +12,7 @@ use runpack_providers::strict::{self, StrictOptions};
 use runpack_storage::packs::BucketStore;
 use runpack_storage::runs::sqlite::{SqliteOptions, SqliteRuns};
 use runpack_storage::runs::{MemoryRuns, Outbox, RunStore, ScenarioStore, ShapeStore};
+use tracing::warn;
 
 use crate::access::{Access, Action, Authority, Caller, Refused};
 use crate::audit::{AuditLog, AuditOptions, SecurityKind};
@@ -21,7 +22,6 @@ use crate::docs::{DocsConfig, Library};
 use crate::gatekeeper::{Answer, Gatekeeper, Queues};
 use crate::roots::Roots;
 use crate::scenarios::Scenarios;
-use crate::talk::talk;
 use crate::tools::{Context, ToolError};
 use crate::watch::{Watch, now_ms};
 
@@ -155,7 +155,7 @@ impl Service {
             watch.security(SecurityKind::DevPermissiveEnabled, message, true, &security.namespace_authority);
         }
         let (docs, left_out) = Library::open(&configuration.docs)?;
-        left_out.iter().for_each(|what| talk(&format!("warning: {what}")));
+        left_out.iter().for_each(|what| warn!("{what}"));
         Ok(Self {
             gatekeeper: Gatekeeper { runs, registry, settings, policy, gather_deadline: GATHER_DEADLINE, queues },
             scenarios,
@@ -374,7 +374,7 @@ pub fn open_stores(runs: &RunStoreConfig, schemas: &SchemaStoreConfig, deliver: 
 
 fn sqlite(section: &str, path: &Path, options: &SqliteOptions) -> Result<SqliteRuns, String> {
     if let Some(warning) = options.warning() {
-        talk(&format!("warning: {section}: {warning}"));
+        warn!("{section}: {warning}");
     }
     // A first start must not fail for want of a directory.
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());

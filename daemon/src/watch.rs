@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use runpack_core::canon::Digest;
 use runpack_core::model::{NamespaceId, ScenarioId, SchemaId, StageId, TenantId};
 use serde_json::Value;
+use tracing::debug;
 
 use crate::access::{Action, Caller, Method};
 use crate::audit::{
@@ -96,7 +97,22 @@ impl Watch {
 
     /// A request was answered. `caller` is missing if nobody was recognised.
     pub fn request(&self, trace: &Trace, caller: Option<&Caller>, ended: &Ended<'_>) {
-        self.metrics.request(ended);
+        let ids = &trace.correlation;
+        let id = ids.server_correlation_id.as_deref();
+        self.metrics.request(ended, id);
+        debug!(
+            id,
+            request_id = ids.request_id.as_deref(),
+            correlation_id = ids.unsafe_client_correlation_id.as_deref(),
+            subject = caller.map(|caller| caller.subject.as_str()),
+            tool = ended.tool,
+            code = ended.error.map(|(code, _)| code),
+            request_bytes = ended.request_bytes,
+            response_bytes = ended.response_bytes,
+            took_us = u64::try_from(ended.took.as_micros()).unwrap_or(u64::MAX),
+            "{}",
+            name(ended.asked)
+        );
         self.note(|| {
             Event::McpRequest(McpRequest {
                 correlation: trace.correlation.clone(),
@@ -246,6 +262,18 @@ impl Watch {
             let namespace_authority = namespace_authority.to_owned();
             Event::SecurityAudit(SecurityAudit { kind, message, dev_permissive, namespace_authority })
         });
+    }
+}
+
+/// What was asked for, as clients write it.
+fn name(asked: Asked) -> &'static str {
+    match asked {
+        Asked::ToolsCall => "tools/call",
+        Asked::ToolsList => "tools/list",
+        Asked::ResourcesList => "resources/list",
+        Asked::ResourcesRead => "resources/read",
+        Asked::Invalid => "invalid",
+        Asked::Other => "other",
     }
 }
 

@@ -36,8 +36,8 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use tracing::{info, warn};
 
-use crate::talk::talk;
 pub use chain::files;
 use chain::{AuditFile, End, Medium};
 use event::Own;
@@ -345,7 +345,7 @@ impl Writer {
             let failed = outcome.is_err();
             let left = self.tell(outcome);
             if closing && failed && left > 0 {
-                talk(&format!("warning: the audit log lacks the last {left} events"));
+                warn!("the audit log lacks the last {left} events");
             }
             if closing && (failed || left == 0) {
                 return;
@@ -451,8 +451,8 @@ impl Writer {
         drop(state);
         self.shared.room.notify_all();
         match (before, fault) {
-            (None, Some(fault)) => talk(&format!("warning: {fault}")),
-            (Some(_), None) => talk("the audit log is written again"),
+            (None, Some(fault)) => warn!("{fault}"),
+            (Some(_), None) => info!("the audit log is written again"),
             _ => {}
         }
         left

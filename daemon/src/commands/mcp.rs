@@ -1,6 +1,7 @@
 use clap::Args;
 
 use super::serve::{self, ConfigArgs};
+use crate::talk::LogArgs;
 
 /// Serve runs to the program that starts this one, over its pipes
 ///
@@ -14,6 +15,8 @@ use super::serve::{self, ConfigArgs};
 pub struct McpArgs {
     #[command(flatten)]
     config: ConfigArgs,
+    #[command(flatten)]
+    pub log: LogArgs,
 }
 
 /// Serves until the input ends.

@@ -7,6 +7,7 @@ use runpack_dispatch::Broker;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
 
 use crate::config::{Door, Fixed, Missing, Preset, ServiceConfiguration};
 use crate::dispatch::{self, DispatchConfiguration};
@@ -14,7 +15,7 @@ use crate::http::{self, Behind, Change, Limits, Options};
 use crate::scheduler::{self, SchedulerConfig};
 use crate::service::{Service, broker};
 use crate::stdio;
-use crate::talk::talk;
+use crate::talk::LogArgs;
 use crate::tools::{TOOLS, Tools};
 
 /// Names the config where no argument does.
@@ -74,6 +75,8 @@ pub struct ServeArgs {
     /// Serve other machines too, if the config says so
     #[arg(long, env = ALLOW_VARIABLE, value_parser = clap::builder::FalseyValueParser::new(), action = clap::ArgAction::SetTrue)]
     pub allow_non_loopback: bool,
+    #[command(flatten)]
+    pub log: LogArgs,
 }
 
 /// Serves until told to stop.
@@ -106,7 +109,7 @@ pub async fn serve(args: &ServeArgs) -> Result<(), String> {
     let beside = Arc::new(Mutex::new(Some(beside.begin(&tools))));
     let reload = Reload { config: args.config.clone(), fixed, tools, beside: Arc::clone(&beside), change };
     reload.on_signals().map_err(|error| format!("cannot listen for signals: {error}"))?;
-    talk(&format!("listening on {scheme}://{address}"));
+    info!("listening on {scheme}://{address}");
     let served = http::serve(listener, behind, Options { replies, limits }, changes, stop).await.map_err(failed);
     if let Some(working) = beside.lock().await.take() {
         working.end().await;
@@ -176,8 +179,8 @@ impl Reload {
             let mut reload = self;
             while hangup.recv().await.is_some() {
                 match reload.now().await {
-                    Ok(()) => talk("the config was read again, and holds from now on"),
-                    Err(why) => talk(&format!("warning: the config was not read again, what held before holds: {why}")),
+                    Ok(()) => info!("the config was read again, and holds from now on"),
+                    Err(why) => warn!("the config was not read again, what held before holds: {why}"),
                 }
             }
         });
@@ -248,7 +251,7 @@ async fn pipes(configuration: ServiceConfiguration, stop: impl Future<Output = (
 
 fn read(args: &ConfigArgs) -> Result<ServiceConfiguration, String> {
     let configuration = args.read(Missing::Make)?;
-    configuration.run.warnings.iter().for_each(|warning| talk(&format!("warning: {warning}")));
+    configuration.run.warnings.iter().for_each(|warning| warn!("{warning}"));
     Ok(configuration)
 }
 
@@ -304,10 +307,10 @@ fn stop() -> std::io::Result<impl Future<Output = ()>> {
             }
         };
         either().await;
-        talk("stopping: calls at work are finished first");
+        info!("stopping: calls at work are finished first");
         tokio::spawn(async move {
             either().await;
-            talk("stopped at once");
+            info!("stopped at once");
             std::process::exit(2);
         });
     })

@@ -8,6 +8,8 @@
 mod access;
 mod preset;
 mod providers;
+#[cfg(test)]
+mod published;
 mod service;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -40,6 +40,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 pub use tls::TlsOptions;
+use tracing::warn;
 
 use crate::access::{Authentication, Caller, Claim, Unauthenticated};
 use crate::audit::{Correlation, SecurityKind, Transport};
@@ -48,7 +49,6 @@ use crate::limits::{Client, RateLimit, RateLimiter};
 use crate::mcp::{Mcp, Place};
 use crate::rpc::{Fault, Kind, Reply, Rpc};
 use crate::stdio::unreadable;
-use crate::talk::talk;
 use crate::tools::{CallError, Context, Tools};
 use crate::watch::{Asked, Ended, Trace};
 
@@ -220,7 +220,7 @@ pub async fn serve(
     ended.cancel();
     if drained.is_err() {
         let left = limits.inflight_max - door.inflight.available_permits();
-        talk(&format!("warning: stopped with {left} calls at work"));
+        warn!("stopped with {left} calls at work");
     }
     Ok(())
 }
@@ -248,7 +248,7 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, 
             Ok((stream, peer)) => return (stream, peer.ip().to_canonical(), place),
             // Out of descriptors, most likely: others have to end first.
             Err(error) => {
-                talk(&format!("warning: cannot accept a connection: {error}"));
+                warn!("cannot accept a connection: {error}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }

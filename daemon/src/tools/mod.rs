@@ -38,6 +38,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
 
 use crate::access::{Caller, Denied};
 use crate::audit::Metric;
@@ -45,7 +46,6 @@ use crate::gatekeeper::GateError;
 use crate::roots::RootError;
 use crate::scenarios::DefineError;
 use crate::service::{NotSeen, Service};
-use crate::talk::talk;
 use crate::watch::Trace;
 
 /// Every tool, in the order in which they are listed.
@@ -388,7 +388,7 @@ impl Tools {
         // A panic leaves no lock of ours in a state that matters: stores write
         // under theirs only after everything that can fail.
         let outcome = AssertUnwindSafe(call).catch_unwind().await.map_err(|_| CallError::Unforeseen)?;
-        outcome.map_err(|error| CallError::Tool(told(tool.name, error)))
+        outcome.map_err(|error| CallError::Tool(told(context, error)))
     }
 }
 
@@ -421,11 +421,13 @@ fn usage(tool: &str) -> Option<Metric> {
 }
 
 /// Errors an operator has to see are told here, since callers see less.
-fn told(tool: &str, error: ToolError) -> ToolError {
+fn told(context: &Context, error: ToolError) -> ToolError {
+    let (tool, ids) = (context.tool, &context.trace.correlation);
+    let (id, request_id) = (ids.server_correlation_id.as_deref(), ids.request_id.as_deref());
     match &error {
-        ToolError::Denied(reason) => talk(&format!("denied: {tool}: {reason}")),
-        ToolError::Unavailable(reason) => talk(&format!("error: {tool}: {reason}")),
-        ToolError::Internal(message) => talk(&format!("error: {tool}: {message}")),
+        ToolError::Denied(reason) => warn!(id, request_id, "denied: {tool}: {reason}"),
+        ToolError::Unavailable(reason) => error!(id, request_id, "{tool}: {reason}"),
+        ToolError::Internal(message) => error!(id, request_id, "{tool}: {message}"),
         _ => {}
     }
     error

@@ -10,10 +10,10 @@ use runpack_storage::packs::{
 };
 use runpack_storage::runs::RunKey;
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use super::{Context, ToolError, scenario};
 use crate::service::Service;
-use crate::talk::talk;
 
 super::tool!(
     "runpack_export",
@@ -58,7 +58,7 @@ async fn call(service: &Service, context: &Context, arguments: Arguments) -> Res
     let exported = std::thread::scope(|scope| scope.spawn(|| pack(service, &scenario, &arguments)).join());
     let exported = exported.map_err(|_| ToolError::Internal("the export came to an unforeseen end".to_owned()))??;
     if let Published::Replaced { leftover: Some(leftover) } = &exported.published {
-        talk(&format!("warning: what is left of a replaced pack could not be removed: {}", leftover.display()));
+        warn!("what is left of a replaced pack could not be removed: {}", leftover.display());
     }
     service.watch.metrics.exported();
     Ok(Packed { manifest: exported.manifest, report: exported.report, storage_uri: exported.storage_uri })

@@ -6,13 +6,14 @@ use std::sync::atomic::AtomicU64;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::exemplar::CounterWithExemplar;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use runpack_core::model::{DecisionOutcome, TriState};
 
-use super::{Asked, Ended};
+use super::{Asked, Ended, name};
 
 /// Seconds, the steps that latencies are counted in.
 const STEPS: [f64; 14] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
@@ -37,6 +38,12 @@ struct ErrorKind {
     kind: String,
 }
 
+/// The last request that was counted, by the id it has in the logs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Example {
+    id: String,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Decided {
     outcome: &'static str,
@@ -54,7 +61,7 @@ pub struct Metrics {
     registry: Registry,
     calls: Family<Call, Counter>,
     latency: Latency,
-    errors: Family<ErrorKind, Counter>,
+    errors: Family<ErrorKind, CounterWithExemplar<Example>>,
     decisions: Family<Decided, Counter>,
     gates: Family<Status, Counter>,
     unauthenticated: Counter,
@@ -105,21 +112,15 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    pub(super) fn request(&self, ended: &Ended<'_>) {
+    pub(super) fn request(&self, ended: &Ended<'_>, id: Option<&str>) {
         let outcome = if ended.error.is_some() { Outcome::error } else { Outcome::ok };
-        let method = match ended.asked {
-            Asked::ToolsCall => "unknown_tool",
-            Asked::ToolsList => "tools/list",
-            Asked::ResourcesList => "resources/list",
-            Asked::ResourcesRead => "resources/read",
-            Asked::Invalid => "invalid",
-            Asked::Other => "other",
-        };
+        let method = if ended.asked == Asked::ToolsCall { "unknown_tool" } else { name(ended.asked) };
         let call = Call { call: ended.tool.unwrap_or(method).to_owned(), outcome };
         self.calls.get_or_create(&call).inc();
         self.latency.get_or_create(&call).observe(ended.took.as_secs_f64());
         if let Some((_, kind)) = ended.error {
-            self.errors.get_or_create(&ErrorKind { kind: kind.to_owned() }).inc();
+            let example = id.map(|id| Example { id: id.to_owned() });
+            self.errors.get_or_create(&ErrorKind { kind: kind.to_owned() }).inc_by(1, example, None);
         }
     }
 
@@ -185,13 +186,13 @@ mod tests {
             response_bytes: 2,
             took: Duration::from_millis(3),
         };
-        metrics.request(&ended);
-        metrics.request(&Ended { tool: None, ..ended });
+        metrics.request(&ended, None);
+        metrics.request(&Ended { tool: None, ..ended }, Some("a-7"));
         let text = metrics.text(3, 4);
         for line in [
             "runpackd_calls_total{call=\"scenario_next\",outcome=\"error\"} 1",
             "runpackd_calls_total{call=\"unknown_tool\",outcome=\"error\"} 1",
-            "runpackd_errors_total{kind=\"not_found\"} 2",
+            "runpackd_errors_total{kind=\"not_found\"} 2 # {id=\"a-7\"} 1",
             "runpackd_call_duration_seconds_bucket{le=\"0.005\",call=\"scenario_next\",outcome=\"error\"} 1",
             "runpackd_inflight_calls 3",
             "runpackd_audit_lost_events 4",
