@@ -45,8 +45,10 @@ impl Roots {
         if self.0.is_empty() {
             return if caller.is_local() { no_links(directory, Path::new("")) } else { Err(RootError::NoRoots) };
         }
-        let root = self.0.iter().find(|root| directory.starts_with(root));
-        let root = root.ok_or_else(|| RootError::Outside(directory.to_owned()))?;
+        let outside = || RootError::Outside(directory.to_owned());
+        // As it will be opened; links are looked at below.
+        let directory = &std::path::absolute(directory).map_err(|_| outside())?;
+        let root = self.0.iter().find(|root| directory.starts_with(root)).ok_or_else(outside)?;
         // What the operator named may be a link; what a caller adds may not.
         no_links(directory, root)
     }

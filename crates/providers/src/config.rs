@@ -85,11 +85,15 @@ impl TimeConfig {
     }
 }
 
+/// In a list of what is allowed: everything.
+pub(crate) const ANY: &str = "*";
+
 /// The `config` table of the provider `env`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EnvConfig {
-    /// The only keys that are read. Default none: the reference reads any.
+    /// The only keys that are read; `*` is any. Default none: the reference reads
+    /// any.
     pub allowlist: Vec<String>,
     /// Keys that are refused even if allowed. Default none.
     pub denylist: Vec<String>,
@@ -137,6 +141,7 @@ impl EnvConfig {
 
     pub(crate) fn build_with(self, environment: Environment) -> EnvProvider {
         EnvProvider {
+            any: self.allowlist.iter().any(|key| key == ANY),
             allowed: self.allowlist.into_iter().collect(),
             denied: self.denylist.into_iter().collect(),
             key_bytes_max: self.max_key_bytes,
@@ -223,7 +228,8 @@ pub struct HttpConfig {
     /// Bytes of a body. Default 1 MiB.
     pub max_response_bytes: u64,
     /// The only hosts that are asked: names or IP addresses, compared whole
-    /// and without regard to case. Default none: the reference asks any.
+    /// and without regard to case; `*` is any. Default none: the reference asks
+    /// any.
     pub allowed_hosts: Vec<String>,
     /// The only ports that are asked. Default 443, and 80 with `allow_http`.
     pub allowed_ports: Option<Vec<u16>>,
@@ -285,7 +291,11 @@ impl HttpConfig {
 
     pub(crate) fn hosts(&self) -> Result<BTreeSet<String>, ConfigError> {
         let host = |text: &String| http::host(text).ok_or_else(|| ConfigError::HttpHost(text.clone()));
-        self.allowed_hosts.iter().map(host).collect()
+        self.allowed_hosts.iter().filter(|host| *host != ANY).map(host).collect()
+    }
+
+    pub(crate) fn any_host(&self) -> bool {
+        self.allowed_hosts.iter().any(|host| host == ANY)
     }
 
     pub(crate) fn ports(&self) -> BTreeSet<u16> {

@@ -16,6 +16,7 @@ pub(crate) type Environment = Box<dyn Fn(&str) -> Option<OsString> + Send + Sync
 /// Only keys on the allowlist are looked at: the daemon's own secrets are in
 /// the same environment. A variable that is not set is no value and no error.
 pub struct EnvProvider {
+    pub(crate) any: bool,
     pub(crate) allowed: BTreeSet<String>,
     pub(crate) denied: BTreeSet<String>,
     pub(crate) key_bytes_max: u64,
@@ -58,7 +59,7 @@ impl EnvProvider {
         if key.len() as u64 > self.key_bytes_max {
             return Err(EnvError::LongKey);
         }
-        if self.denied.contains(&key) || !self.allowed.contains(&key) {
+        if self.denied.contains(&key) || !(self.any || self.allowed.contains(&key)) {
             return Err(EnvError::Blocked);
         }
         let result = match (self.environment)(&key) {
@@ -129,6 +130,14 @@ mod tests {
         }
         let unconfigured = EnvConfig::default().build_with(environment());
         assert_eq!(ask(&unconfigured, "DEPLOY_ENV"), Err("env key blocked by policy".to_owned()));
+    }
+
+    #[test]
+    fn any_key_may_be_allowed_and_some_denied() {
+        let config = EnvConfig { allowlist: vec![crate::config::ANY.to_owned()], ..config() };
+        let provider = config.build_with(environment());
+        assert!(ask(&provider, "SECRET").unwrap().value.is_some());
+        assert_eq!(ask(&provider, "BOTH"), Err("env key blocked by policy".to_owned()));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod providers;
 #[cfg(test)]
 mod published;
 mod service;
+mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -38,6 +39,7 @@ use providers::{
     validation,
 };
 pub use service::{Door, Fixed, RunStoreConfig, SchemaStoreConfig, ServerConfiguration, ServiceConfiguration};
+use source::Source;
 
 /// Bytes of a config file.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
@@ -88,6 +90,7 @@ fn wrong(key: impl Into<String>, problem: impl Into<String>) -> ConfigError {
 /// listed with `…` is somebody else's to check. Sections that a one-shot run
 /// does not read are here so that a typo in them is found all the same.
 const KNOWN: &[&str] = &[
+    "compat",
     "server.transport",
     "server.bind",
     "server.mode",
@@ -511,13 +514,11 @@ impl RunConfiguration {
     }
 
     fn parse(text: &str, path: &str, missing: Missing) -> Result<Self, ConfigError> {
-        let failed = |source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) };
-        let table: toml::Table = toml::from_str(text).map_err(failed)?;
-        if let Some(key) = unknown_key(&table, "") {
-            let problem = format!("there is no such key\nhint: `{}` looks most like it", nearest(&key));
-            return Err(wrong(key, problem));
-        }
-        let file: File = toml::from_str(text).map_err(failed)?;
+        Self::from(&Source::new(text, path)?, missing)
+    }
+
+    fn from(source: &Source<'_>, missing: Missing) -> Result<Self, ConfigError> {
+        let file: File = source.read()?;
         let authority = authority(&file.namespace.authority)?;
         let permissive = file.dev.permissive || file.server.mode == ServerMode::DevPermissive;
         if permissive && authority.is_some() {
@@ -526,7 +527,7 @@ impl RunConfiguration {
                 "dev.permissive not allowed when namespace.authority.mode=assetcore_http",
             ));
         }
-        let mut warnings = Vec::new();
+        let mut warnings = source.warnings.clone();
         if permissive && file.dev.permissive_warn.unwrap_or(true) {
             warnings.push("dev-permissive mode enabled: asserted evidence counts".to_owned());
         }

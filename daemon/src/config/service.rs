@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::access::{
     AclTable, AuthMode, AuthTable, EvidenceTable, FeedbackSection, NamespaceTable, ProviderTable, ToolsTable, access,
 };
+use super::source::Source;
 use super::{ConfigError, Missing, RunConfiguration, read_text, wrong};
 use crate::access::Access;
 use crate::audit::{AuditOptions, Fsync, OnError, Rotation};
@@ -319,9 +320,9 @@ impl ServiceConfiguration {
     /// # Errors
     /// As [`Self::read`].
     pub fn parse(text: &str, path: &str, missing: Missing) -> Result<Self, ConfigError> {
-        let mut run = RunConfiguration::parse(text, path, missing)?;
-        let failed = |source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) };
-        let file: File = toml::from_str(text).map_err(failed)?;
+        let source = Source::new(text, path)?;
+        let mut run = RunConfiguration::from(&source, missing)?;
+        let file: File = source.read()?;
         let server = server(&file.server)?;
         let runs = run_store(&file.run_state_store)?;
         let schemas = schema_store(&file.schema_registry)?;

@@ -257,10 +257,13 @@ async fn private_addresses_are_not_the_metadata_service() {
         allowed_hosts: hosts.map(str::to_owned).to_vec(),
         ..HttpConfig::default()
     };
-    let provider = HttpProvider::new(&config, lookup()).unwrap();
-    for host in hosts {
-        let result = ask(&provider, "status", &format!("http://{host}/latest/meta-data/")).await;
-        assert_eq!(message(&result), refusal("url address not allowed"), "{host}");
+    let any = HttpConfig { allowed_hosts: vec!["*".to_owned()], ..config.clone() };
+    for config in [config, any] {
+        let provider = HttpProvider::new(&config, lookup()).unwrap();
+        for host in hosts {
+            let result = ask(&provider, "status", &format!("http://{host}/latest/meta-data/")).await;
+            assert_eq!(message(&result), refusal("url address not allowed"), "{host}");
+        }
     }
 }
 
