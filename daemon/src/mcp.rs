@@ -99,8 +99,8 @@ impl Mcp {
     }
 
     fn note(&self, context: &Context, asked: Asked, began: Instant) {
-        let ended =
-            Ended { asked, tool: None, error: None, request_bytes: 0, response_bytes: 0, took: began.elapsed() };
+        let (request_bytes, took) = (context.trace.request_bytes, began.elapsed());
+        let ended = Ended { asked, tool: None, error: None, request_bytes, response_bytes: 0, took };
         self.tools.service().watch.request(&context.trace, Some(&context.caller), &ended);
     }
 }
@@ -181,8 +181,8 @@ impl ServerHandler for Mcp {
         let name = served.tool.name;
         let noted = asked.clone();
         let ended = move |error: Option<(i32, &'static str)>, response_bytes| {
-            let (asked, took) = (Asked::ToolsCall, began.elapsed());
-            let ended = Ended { asked, tool: Some(name), error, request_bytes: 0, response_bytes, took };
+            let (asked, request_bytes, took) = (Asked::ToolsCall, noted.trace.request_bytes, began.elapsed());
+            let ended = Ended { asked, tool: Some(name), error, request_bytes, response_bytes, took };
             self.tools.service().watch.request(&noted.trace, Some(&noted.caller), &ended);
         };
         if let Err(faults) = served.admit(&arguments) {

@@ -34,12 +34,15 @@ pub struct Trace {
     pub peer: Option<IpAddr>,
     /// Its ids.
     pub correlation: Correlation,
+    /// Bytes of its body, once it was read. Over pipes the protocol's SDK reads,
+    /// and does not say.
+    pub request_bytes: usize,
 }
 
 impl Trace {
     /// A request over pipes.
     pub fn stdio() -> Self {
-        Self { transport: Transport::Stdio, peer: None, correlation: Correlation::default() }
+        Self { transport: Transport::Stdio, peer: None, correlation: Correlation::default(), request_bytes: 0 }
     }
 }
 

@@ -206,6 +206,10 @@ fn resources_are_read_without_a_record_and_completed() {
     assert_eq!(complete("namespace_id", "", json!({"tenant_id": "1"})), json!(["1"]));
     assert_eq!(complete("run_id", "ru", json!({"tenant_id": "1", "namespace_id": "1"})), json!(["run-7"]));
     assert_eq!(complete("run_id", "x", json!({"tenant_id": "1", "namespace_id": "1"})), json!([]));
+    // What is in no storage, and what is no pack, is not there.
+    for uri in ["run://1/1/run-7/manifest".to_owned(), format!("pack://{}", std::env::temp_dir().display())] {
+        assert_eq!(ask("resources/read", json!({"uri": uri}))["error"]["code"], -32002, "{uri}");
+    }
     let listed = ask("resources/list", json!({}));
     for resource in listed["result"]["resources"].as_array().unwrap() {
         let answer = ask("resources/read", json!({"uri": resource["uri"]}));
@@ -213,8 +217,10 @@ fn resources_are_read_without_a_record_and_completed() {
     }
     // Only the start was recorded: no call of any tool.
     let pack = tempfile::tempdir().unwrap().path().join("pack");
-    let mut connection = Connection::new(daemon.address);
-    connection.try_call(&common::request("runpack_export", export("a", "run-7", &pack))).unwrap();
+    let mut other = Connection::new(daemon.address);
+    other.try_call(&common::request("runpack_export", export("a", "run-7", &pack))).unwrap();
+    let manifest = read(ask("resources/read", json!({"uri": format!("pack://{}", pack.display())})));
+    assert_eq!((&manifest["run_id"], manifest["file_hashes"].as_array().unwrap().len()), (&json!("run-7"), 7));
     assert_eq!(std::fs::read(pack.join("artifacts/tool_calls.json")).unwrap(), b"[]");
 }
 

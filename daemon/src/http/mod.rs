@@ -326,7 +326,7 @@ impl Room {
             asked: Asked::Invalid,
             tool: None,
             error: Some((code, kind)),
-            request_bytes: 0,
+            request_bytes: trace.request_bytes,
             response_bytes: fault.message.len(),
             took: Duration::ZERO,
         };
@@ -489,7 +489,7 @@ impl Door {
             Replies::Json => Transport::Http,
             Replies::EventStream => Transport::Sse,
         };
-        Trace { transport, peer: head.extensions.get::<Peer>().map(|peer| peer.ip), correlation }
+        Trace { transport, peer: head.extensions.get::<Peer>().map(|peer| peer.ip), correlation, request_bytes: 0 }
     }
 
     /// Whether the head alone speaks against a call. Answers who calls.
@@ -586,6 +586,7 @@ impl Door {
             }
         };
         let bytes = self.read(head, body).await.map_err(|fault| refused(trace, fault))?;
+        trace.request_bytes = bytes.len();
         if let Some(error) = unreadable(&bytes) {
             return Err((400, error));
         }

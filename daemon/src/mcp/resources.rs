@@ -1,11 +1,16 @@
 //! What clients may read besides calling tools. Reading records nothing.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use rmcp::model::{
     ArgumentInfo, CacheScope, ErrorData, ReadResourceResult, Resource, ResourceContents, ResourceTemplate,
 };
 use runpack_core::model::{NamespaceId, RunId, TenantId};
+use runpack_core::pack::layout::MANIFEST_NAME;
+use runpack_core::pack::{Manifest, RunIdentity};
+use runpack_core::read;
+use runpack_storage::packs::{DirectoryReader, manifest_bytes};
 use runpack_storage::runs::{RunKey, RunStore};
 use serde_json::json;
 use tokio::runtime::Handle;
@@ -18,6 +23,10 @@ use crate::tools::ToolError;
 
 const JSON: &str = "application/json";
 const MARKDOWN: &str = "text/markdown";
+const RUN: &str = "run://{tenant_id}/{namespace_id}/{run_id}/";
+const RUN_MANIFEST: &str = "run://{tenant_id}/{namespace_id}/{run_id}/manifest";
+const PACK: &str = "pack://";
+const PACK_MANIFEST: &str = "pack://{+directory}";
 const RUN_STATE: &str = "run://{tenant_id}/{namespace_id}/{run_id}/state";
 /// Values a completion may offer.
 const COMPLETIONS_MAX: usize = 100;
@@ -62,7 +71,15 @@ pub(super) fn templates() -> Vec<ResourceTemplate> {
         .with_title("State of a run")
         .with_description("Where a run stands and what was decided last. Unlike scenario_status it records nothing.")
         .with_mime_type(JSON);
-    vec![state]
+    let manifest = ResourceTemplate::new(RUN_MANIFEST, "run-manifest")
+        .with_title("Manifest of a run's pack")
+        .with_description("What the run's pack in object storage holds: digests of all its files, and their root.")
+        .with_mime_type(JSON);
+    let pack = ResourceTemplate::new(PACK_MANIFEST, "pack-manifest")
+        .with_title("Manifest of a pack")
+        .with_description("The same of a pack in a directory that runpack_verify may read, by its absolute path.")
+        .with_mime_type(JSON);
+    vec![state, manifest, pack]
 }
 
 /// Whether the caller may look there. Waits, so it is for threads that may.
@@ -82,32 +99,94 @@ pub(super) fn read(service: &Service, caller: &Caller, uri: &str) -> Result<Read
         return Ok(result.with_ttl_ms(TTL_MS).with_cache_scope(CacheScope::Private));
     }
     let missing = |why: String| ErrorData::resource_not_found(why, Some(json!({"uri": uri})));
-    let key = run_key(uri).ok_or_else(|| missing(format!("unknown resource uri: {uri}")))?;
+    if let Some(directory) = uri.strip_prefix(PACK).and_then(decoded) {
+        let text = pack_manifest(service, caller, Path::new(&directory))?;
+        return Ok(changing(text, uri));
+    }
+    let (key, what) = run_key(uri).ok_or_else(|| missing(format!("unknown resource uri: {uri}")))?;
     // Somebody else's run is not told from one that is not there.
     let unknown = || missing(format!("run not found: {}", key.run_id));
     sees(service, caller, &key).map_err(|not_seen| match not_seen {
         NotSeen::Denied(_) => unknown(),
         not_seen @ NotSeen::Unknown(_) => ErrorData::internal_error(ToolError::from(not_seen).to_string(), None),
     })?;
-    let status = service.gatekeeper.standing(&key).map_err(|error| match error {
-        GateError::RunNotFound(_) => unknown(),
-        error => ErrorData::internal_error(error.to_string(), None),
-    })?;
-    let text = serde_json::to_string(&status).map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
-    let contents = ResourceContents::text(text, uri).with_mime_type(JSON);
-    // A run goes on.
-    Ok(ReadResourceResult::new(vec![contents]).with_ttl_ms(0).with_cache_scope(CacheScope::Private))
+    let text = match what {
+        OfRun::State => {
+            let status = service.gatekeeper.standing(&key).map_err(|error| match error {
+                GateError::RunNotFound(_) => unknown(),
+                error => ErrorData::internal_error(error.to_string(), None),
+            })?;
+            serde_json::to_string(&status).map_err(|error| ErrorData::internal_error(error.to_string(), None))?
+        }
+        OfRun::Manifest => {
+            let head = service.gatekeeper.runs.head(&key);
+            let head = head.map_err(|error| ErrorData::internal_error(error.to_string(), None))?.ok_or_else(unknown)?;
+            let hint = "packs go to directories here\nhint: read pack:// and the absolute path of one";
+            let store = service.packs.as_ref().ok_or_else(|| missing(hint.to_owned()))?;
+            let run = RunIdentity {
+                tenant_id: head.tenant_id,
+                namespace_id: head.namespace_id,
+                scenario_id: head.scenario_id,
+                run_id: head.run_id,
+                spec_hash: head.spec_hash,
+            };
+            let found = store.manifest(&run).map_err(|error| ErrorData::internal_error(error, None))?;
+            let bytes = found.ok_or_else(|| missing(format!("no pack of the run: {}", key.run_id)))?;
+            read::recorded::<Manifest>(&bytes).map_err(|error| missing(error.to_string()))?;
+            String::from_utf8(bytes).map_err(|error| missing(error.to_string()))?
+        }
+    };
+    Ok(changing(text, uri))
 }
 
-fn run_key(uri: &str) -> Option<RunKey> {
+/// JSON that may be different the next time: a run goes on.
+fn changing(text: String, uri: &str) -> ReadResourceResult {
+    let contents = ResourceContents::text(text, uri).with_mime_type(JSON);
+    ReadResourceResult::new(vec![contents]).with_ttl_ms(0).with_cache_scope(CacheScope::Private)
+}
+
+/// The manifest of the pack in a directory, if the caller may read there and
+/// act for the tenant whose run it is.
+fn pack_manifest(service: &Service, caller: &Caller, directory: &Path) -> Result<String, ErrorData> {
+    let missing = |why: String| {
+        let uri = format!("{PACK}{}", directory.display());
+        ErrorData::resource_not_found(why, Some(json!({"uri": uri})))
+    };
+    service.roots.admit(caller, directory).map_err(|error| missing(error.to_string()))?;
+    let none = || missing(format!("no pack in `{}`", directory.display()));
+    let reader = DirectoryReader::open(directory).map_err(|_| none())?;
+    let bytes = manifest_bytes(&reader, MANIFEST_NAME).map_err(|fault| missing(fault.to_string()))?.ok_or_else(none)?;
+    let manifest: Manifest = read::recorded(&bytes).map_err(|_| none())?;
+    let of = RunKey { tenant_id: manifest.tenant_id, namespace_id: manifest.namespace_id, run_id: manifest.run_id };
+    sees(service, caller, &of).map_err(|not_seen| match not_seen {
+        NotSeen::Denied(_) => none(),
+        not_seen @ NotSeen::Unknown(_) => ErrorData::internal_error(ToolError::from(not_seen).to_string(), None),
+    })?;
+    String::from_utf8(bytes).map_err(|_| none())
+}
+
+/// What is asked of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OfRun {
+    State,
+    Manifest,
+}
+
+fn run_key(uri: &str) -> Option<(RunKey, OfRun)> {
     let (tenant, rest) = uri.strip_prefix("run://")?.split_once('/')?;
     let (namespace, rest) = rest.split_once('/')?;
-    let run_id = decoded(rest.strip_suffix("/state")?)?;
-    Some(RunKey {
+    let (run_id, what) = rest.rsplit_once('/')?;
+    let what = match what {
+        "state" => OfRun::State,
+        "manifest" => OfRun::Manifest,
+        _ => return None,
+    };
+    let key = RunKey {
         tenant_id: TenantId::new(tenant.parse().ok()?)?,
         namespace_id: NamespaceId::new(namespace.parse().ok()?)?,
-        run_id: RunId::from(run_id.as_str()),
-    })
+        run_id: RunId::from(decoded(run_id)?.as_str()),
+    };
+    Some((key, what))
 }
 
 /// Undoes percent-encoding, which clients put into templates (RFC 6570).
@@ -137,7 +216,7 @@ pub(super) fn complete(
 ) -> Vec<String> {
     // The authority is asked about one place that somebody names, not about all
     // there are.
-    if template != RUN_STATE || (service.authority.is_some() && argument.name != "run_id") {
+    if !template.starts_with(RUN) || (service.authority.is_some() && argument.name != "run_id") {
         return Vec::new();
     }
     let number = |name: &str| known.get(name).and_then(|value| value.parse::<u64>().ok());
@@ -204,7 +283,9 @@ mod tests {
 
     #[test]
     fn a_run_is_found_by_its_uri_and_nothing_else_is() {
-        let key = run_key("run://2/7/r%2F%201/state").unwrap();
+        let (key, what) = run_key("run://2/7/r%2F%201/state").unwrap();
+        assert_eq!(what, OfRun::State);
+        assert_eq!(run_key("run://2/7/r/manifest").unwrap().1, OfRun::Manifest);
         assert_eq!((key.tenant_id.get(), key.namespace_id.get(), key.run_id.as_str()), (2, 7, "r/ 1"));
         for other in ["run://0/7/r/state", "run://2/7/r", "run://2/r/state", "run://2/7/%f/state", "runs://2/7/r/state"]
         {

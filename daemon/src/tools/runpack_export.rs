@@ -2,11 +2,12 @@ use std::path::{Path, PathBuf};
 
 use runpack_core::engine::Scenario;
 use runpack_core::model::{NamespaceId, RunId, ScenarioId, TenantId, Timestamp};
-use runpack_core::pack::layout::{MANIFEST_BYTES_MAX, MANIFEST_NAME};
-use runpack_core::pack::{BuildOptions, Manifest, PackReader, RunIdentity, RunLogs, WireReport};
+use runpack_core::pack::layout::MANIFEST_NAME;
+use runpack_core::pack::{BuildOptions, Manifest, RunIdentity, RunLogs, WireReport};
 use runpack_core::read::{self, Admit};
 use runpack_storage::packs::{
     Destination, DirectoryReader, ExportError, ExportRequest, Exported, PublishError, Published, Replace, export,
+    manifest_bytes,
 };
 use runpack_storage::runs::RunKey;
 use serde::{Deserialize, Serialize};
@@ -113,8 +114,7 @@ fn pack(service: &Service, scenario: &Scenario, arguments: &Arguments) -> Result
 fn holds(target: &Path, manifest_name: &str, run: &RunIdentity) -> bool {
     let manifest = || -> Option<Manifest> {
         let reader = DirectoryReader::open(target).ok()?;
-        let mut bytes = Vec::new();
-        std::io::Read::read_to_end(&mut reader.open(manifest_name, MANIFEST_BYTES_MAX).ok()?, &mut bytes).ok()?;
+        let bytes = manifest_bytes(&reader, manifest_name).ok()??;
         read::recorded(&bytes).ok()
     };
     manifest().is_some_and(|there| {

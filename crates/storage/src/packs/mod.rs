@@ -1,6 +1,11 @@
 //! Packs in directories and archives: where they are, how they are read, how
 //! they get there.
 
+use std::io::Read as _;
+
+use runpack_core::pack::layout::MANIFEST_BYTES_MAX;
+use runpack_core::pack::{PackReader, ReadFault};
+
 mod archive;
 mod copy;
 mod directory;
@@ -25,6 +30,19 @@ pub use runpack_beneath::Links;
 #[cfg(feature = "object-store")]
 pub use stores::BucketStore;
 pub use stores::{Stores, in_object_storage};
+
+/// The bytes of a pack's manifest, of the given name; `None` if there is none.
+///
+/// # Errors
+/// It cannot be read, or is too long.
+pub fn manifest_bytes(pack: &dyn PackReader, name: &str) -> Result<Option<Vec<u8>>, ReadFault> {
+    let mut bytes = Vec::new();
+    match pack.open(name, MANIFEST_BYTES_MAX) {
+        Ok(mut file) => file.read_to_end(&mut bytes).map(|_| Some(bytes)).map_err(ReadFault::from),
+        Err(ReadFault::NotFound) => Ok(None),
+        Err(fault) => Err(fault),
+    }
+}
 
 #[cfg(test)]
 #[cfg(target_os = "linux")]

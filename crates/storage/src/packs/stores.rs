@@ -9,8 +9,12 @@ use super::LocationError;
 #[cfg(feature = "object-store")]
 use super::export::{Kept, PackStore};
 #[cfg(feature = "object-store")]
+use super::manifest_bytes;
+#[cfg(feature = "object-store")]
 use super::object::{Bucket, BucketUrl, FoundPack, ObjectReader, OptionFault, StoreOptions, packs};
 use runpack_core::pack::PackReader;
+#[cfg(feature = "object-store")]
+use runpack_core::pack::layout::MANIFEST_NAME;
 
 /// How object stores are reached, and the clients that reach them: one for each
 /// bucket, however many packs are in it.
@@ -178,6 +182,16 @@ impl BucketStore {
     /// Below `prefix`.
     pub fn new(bucket: Bucket, prefix: super::object::Key, options: super::object::PublishOptions) -> Self {
         Self { bucket, prefix, options }
+    }
+
+    /// The manifest of the run's pack as it is there; `None` if there is none.
+    ///
+    /// # Errors
+    /// A sentence: the run's ids make no key, or the store cannot be read.
+    pub fn manifest(&self, run: &runpack_core::pack::RunIdentity) -> Result<Option<Vec<u8>>, String> {
+        let directory = super::object::pack_key_of(&self.prefix, run).map_err(|fault| fault.to_string())?;
+        let reader = ObjectReader::open(&self.bucket, &directory).map_err(|fault| fault.to_string())?;
+        manifest_bytes(&reader, MANIFEST_NAME).map_err(|fault| fault.to_string())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use object_store::path::Path;
 use runpack_core::canon::Digest;
-use runpack_core::pack::Manifest;
+use runpack_core::pack::{Manifest, RunIdentity};
 
 /// Bytes of one segment of a key.
 const SEGMENT_BYTES_MAX: usize = 255;
@@ -41,8 +41,25 @@ pub enum KeyFault {
 /// # Errors
 /// See [`KeyFault`].
 pub fn pack_key(prefix: &Path, manifest: &Manifest) -> Result<Path, KeyFault> {
-    let spec = manifest.spec_hash.to_string();
-    run_key(prefix, manifest, &["spec", "sha256", &spec])
+    pack_key_of(prefix, &identity(manifest))
+}
+
+/// The same, for whoever knows which run it is.
+///
+/// # Errors
+/// See [`KeyFault`].
+pub fn pack_key_of(prefix: &Path, run: &RunIdentity) -> Result<Path, KeyFault> {
+    run_key(prefix, run, &["spec", "sha256", &run.spec_hash.to_string()])
+}
+
+fn identity(manifest: &Manifest) -> RunIdentity {
+    RunIdentity {
+        tenant_id: manifest.tenant_id,
+        namespace_id: manifest.namespace_id,
+        scenario_id: manifest.scenario_id.clone(),
+        run_id: manifest.run_id.clone(),
+        spec_hash: manifest.spec_hash,
+    }
 }
 
 /// Where it goes if another pack of the same run is there already:
@@ -51,12 +68,12 @@ pub fn pack_key(prefix: &Path, manifest: &Manifest) -> Result<Path, KeyFault> {
 /// # Errors
 /// See [`KeyFault`].
 pub fn snapshot_key(prefix: &Path, manifest: &Manifest, pack_digest: Digest) -> Result<Path, KeyFault> {
-    run_key(prefix, manifest, &["snapshot", &pack_digest.to_string()])
+    run_key(prefix, &identity(manifest), &["snapshot", &pack_digest.to_string()])
 }
 
-fn run_key(prefix: &Path, manifest: &Manifest, tail: &[&str]) -> Result<Path, KeyFault> {
-    let (tenant, namespace) = (manifest.tenant_id.to_string(), manifest.namespace_id.to_string());
-    let (scenario, run) = (manifest.scenario_id.as_str(), manifest.run_id.as_str());
+fn run_key(prefix: &Path, run: &RunIdentity, tail: &[&str]) -> Result<Path, KeyFault> {
+    let (tenant, namespace) = (run.tenant_id.to_string(), run.namespace_id.to_string());
+    let (scenario, run) = (run.scenario_id.as_str(), run.run_id.as_str());
     let mut segments = vec!["tenant", &tenant, "namespace", &namespace, "scenario", scenario, "run", run];
     segments.extend(tail);
     for id in [scenario, run] {
