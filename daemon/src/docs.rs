@@ -4,6 +4,7 @@
 //! title counted along. Sections and their order depend on the documents alone.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use bm25::{Document, Language, SearchEngine, SearchEngineBuilder};
 use serde::Serialize;
@@ -99,9 +100,13 @@ impl Default for DocsConfig {
     }
 }
 
-/// Documents, ready to be searched.
+/// Documents. They are made ready to be searched by the first who searches.
 pub struct Library {
     docs: Vec<Doc>,
+    index: OnceLock<Index>,
+}
+
+struct Index {
     sections: Vec<Section>,
     engine: SearchEngine<u32>,
 }
@@ -151,6 +156,18 @@ const FOLLOWUPS: [(Role, &str); 4] = [
 ];
 const REFINE: &str = "Ask in words: a tool, a member of a scenario, a finding's code.";
 
+impl Index {
+    fn of(docs: &[Doc]) -> Self {
+        let sections: Vec<_> = docs.iter().enumerate().flat_map(|(index, doc)| sections(index, doc)).collect();
+        let counted = sections.iter().zip(0..).map(|(section, id)| {
+            let title = &docs[section.doc].title;
+            Document::new(id, format!("{title}\n{0}\n{0}\n{1}", section.heading, section.content))
+        });
+        let engine = SearchEngineBuilder::with_documents(Language::English, counted.collect::<Vec<_>>()).build();
+        Self { sections, engine }
+    }
+}
+
 impl Library {
     /// Reads what `config` names. Answers what was left out too, in sentences.
     ///
@@ -183,17 +200,11 @@ impl Library {
             bytes += size;
             kept.push(doc);
         }
-        Ok((Self::new(kept), left_out))
+        Ok((Self { docs: kept, index: OnceLock::new() }, left_out))
     }
 
-    fn new(docs: Vec<Doc>) -> Self {
-        let sections: Vec<_> = docs.iter().enumerate().flat_map(|(index, doc)| sections(index, doc)).collect();
-        let counted = sections.iter().zip(0..).map(|(section, id)| {
-            let title = &docs[section.doc].title;
-            Document::new(id, format!("{title}\n{0}\n{0}\n{1}", section.heading, section.content))
-        });
-        let engine = SearchEngineBuilder::with_documents(Language::English, counted.collect::<Vec<_>>()).build();
-        Self { docs, sections, engine }
+    fn index(&self) -> &Index {
+        self.index.get_or_init(|| Index::of(&self.docs))
     }
 
     /// Every document, in order.
@@ -207,7 +218,7 @@ impl Library {
         if query.trim().is_empty() {
             return self.overview(limit);
         }
-        let mut hits: Vec<_> = self.engine.search(query, None);
+        let mut hits: Vec<_> = self.index().engine.search(query, None);
         // Equal scores come in whatever order a hash map has.
         hits.sort_by(|left, right| right.score.total_cmp(&left.score).then(left.document.id.cmp(&right.document.id)));
         let indices: Vec<_> = hits.iter().take(limit).map(|hit| hit.document.id as usize).collect();
@@ -221,7 +232,7 @@ impl Library {
     }
 
     fn overview(&self, limit: usize) -> Answer {
-        let first = |role| self.sections.iter().position(|section| self.docs[section.doc].role == role);
+        let first = |role| self.index().sections.iter().position(|section| self.docs[section.doc].role == role);
         let roles = [Role::Reasoning, Role::Decision, Role::Ontology, Role::Pattern];
         let indices: Vec<_> = roles.into_iter().filter_map(first).take(limit).collect();
         Answer { suggested_followups: vec![REFINE], ..self.answer(&indices) }
@@ -229,7 +240,7 @@ impl Library {
 
     fn answer(&self, indices: &[usize]) -> Answer {
         let found = indices.iter().enumerate().map(|(rank, &index)| {
-            let section = &self.sections[index];
+            let section = &self.index().sections[index];
             let doc = &self.docs[section.doc];
             Found {
                 rank,

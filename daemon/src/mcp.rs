@@ -9,7 +9,7 @@
 mod prompts;
 mod resources;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::http::request::Parts;
@@ -63,7 +63,8 @@ impl Place {
 #[derive(Clone)]
 pub struct Mcp {
     tools: Arc<Tools>,
-    listed: Arc<Vec<rmcp::model::Tool>>,
+    /// Made by the first who asks.
+    listed: Arc<OnceLock<Vec<rmcp::model::Tool>>>,
     /// Who calls, where the transport cannot tell. Over HTTP it must.
     caller: Option<Caller>,
 }
@@ -81,8 +82,11 @@ impl Mcp {
     }
 
     fn new(tools: Arc<Tools>, caller: Option<Caller>) -> Self {
-        let listed = Arc::new(tools.listed().map(listing).collect());
-        Self { tools, listed, caller }
+        Self { tools, listed: Arc::default(), caller }
+    }
+
+    fn listed(&self) -> &[rmcp::model::Tool] {
+        self.listed.get_or_init(|| self.tools.listed().map(listing).collect())
     }
 
     fn caller(&self, context: &RequestContext<RoleServer>) -> Result<Caller, ErrorData> {
@@ -106,16 +110,18 @@ impl Mcp {
 }
 
 fn listing(served: &Served) -> rmcp::model::Tool {
-    let schema = |schema: &Value| -> Arc<JsonObject> { Arc::new(schema.as_object().cloned().unwrap_or_default()) };
+    let schema = |schema: Value| -> Arc<JsonObject> {
+        Arc::new(if let Value::Object(members) = schema { members } else { JsonObject::new() })
+    };
     let hints = served.tool.hints;
     let annotations = ToolAnnotations::with_title(served.tool.title)
         .read_only(hints.read_only)
         .destructive(hints.destructive)
         .idempotent(hints.idempotent)
         .open_world(hints.open_world);
-    rmcp::model::Tool::new(served.tool.name, served.tool.description, schema(&served.input))
+    rmcp::model::Tool::new(served.tool.name, served.tool.description, schema(served.input()))
         .with_title(served.tool.title)
-        .with_raw_output_schema(schema(&served.output))
+        .with_raw_output_schema(schema(served.output()))
         .with_annotations(annotations)
 }
 
@@ -159,12 +165,12 @@ impl ServerHandler for Mcp {
         one_page(request.as_ref())?;
         self.tools.service().watch.authorized(&asked, "tools/list", None);
         self.note(&asked, Asked::ToolsList, Instant::now());
-        let list = ListToolsResult::with_all_items(self.listed.to_vec());
+        let list = ListToolsResult::with_all_items(self.listed().to_vec());
         Ok(list.with_ttl_ms(LIST_TTL_MS).with_cache_scope(CacheScope::Private))
     }
 
     fn get_tool(&self, name: &str) -> Option<rmcp::model::Tool> {
-        self.listed.iter().find(|tool| tool.name == name).cloned()
+        self.listed().iter().find(|tool| tool.name == name).cloned()
     }
 
     async fn call_tool(

@@ -4,12 +4,12 @@
 //! `resources/read`. It knows no transport: an HTTP status is a number in its
 //! table of errors.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use runpack_core::read::{self, Profile, Refusal};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::docs::{DOCS, Doc};
 use crate::tools::{Answer, CallError, Context, Served, ToolError, Tools};
@@ -167,8 +167,9 @@ impl From<CallError> for Fault {
 /// The dialect over the tools of one service.
 pub struct Rpc {
     tools: Arc<Tools>,
-    /// The result of `tools/list`, which never changes.
-    list: Value,
+    /// The result of `tools/list`, which never changes, as JSON text. Made by the
+    /// first who asks.
+    list: OnceLock<Vec<u8>>,
 }
 
 /// What is noted of a request.
@@ -187,9 +188,7 @@ struct Request {
 impl Rpc {
     /// Speaks for `tools`.
     pub fn new(tools: Arc<Tools>) -> Self {
-        let listed = tools.listed().map(listing).collect();
-        let list = Value::Object(Map::from_iter([("tools".to_owned(), Value::Array(listed))]));
-        Self { tools, list }
+        Self { tools, list: OnceLock::new() }
     }
 
     /// Answers one request. A tool that panics is answered too.
@@ -242,7 +241,7 @@ impl Rpc {
             }
             Asked::ToolsList => {
                 watch.authorized(context, "tools/list", None);
-                result(id, &self.list)
+                Ok(written(id, self.list()))
             }
             Asked::ResourcesList => {
                 watch.authorized(context, "tools/list", None);
@@ -254,6 +253,13 @@ impl Rpc {
             }
             Asked::Invalid | Asked::Other => Err(Fault::new(Kind::MethodNotFound, "method not found")),
         }
+    }
+
+    fn list(&self) -> &[u8] {
+        self.list.get_or_init(|| {
+            let listed: Vec<_> = self.tools.listed().map(listing).collect();
+            json!({"tools": listed}).to_string().into_bytes()
+        })
     }
 
     /// The documents, if they are read whole.
@@ -285,7 +291,7 @@ fn resource(docs: &[Doc], params: Option<&Value>) -> Result<Value, Fault> {
 }
 
 fn listing(served: &Served) -> Value {
-    json!({"name": served.tool.name, "description": served.tool.description, "input_schema": served.input})
+    json!({"name": served.tool.name, "description": served.tool.description, "input_schema": served.input()})
 }
 
 /// Reads the envelope. Without all its members there is no id to answer to.
@@ -333,8 +339,14 @@ fn result(id: &Value, result: &Value) -> Result<Reply, Fault> {
     }
 }
 
-/// The answer is JSON already, so it is put between the words around it rather
+/// The result is JSON already, so it is put between the words around it rather
 /// than read and written again.
+fn written(id: &Value, result: &[u8]) -> Reply {
+    let head = format!("{{\"id\":{id},\"jsonrpc\":\"2.0\",\"result\":");
+    Reply { status: 200, body: [head.as_bytes(), result, b"}"].concat() }
+}
+
+/// The same for what a tool answered.
 fn content(id: &Value, answer: &Answer) -> Result<Reply, Fault> {
     let head = format!("{{\"id\":{id},\"jsonrpc\":\"2.0\",\"result\":{{\"content\":[{{\"json\":");
     let body = [head.as_bytes(), answer.json(), b",\"type\":\"json\"}]}}"].concat();

@@ -29,7 +29,7 @@ fn published(name: &str, value: &Value) {
 fn the_tools_are_published_as_they_are() {
     let tools = common::tools(CONFIG, TOOLS);
     let listed = tools.listed().map(|served| {
-        let Served { tool, input, output, .. } = served;
+        let (tool, input, output) = (served.tool, served.input(), served.output());
         let hints = tool.hints;
         json!({
             "name": tool.name,
@@ -65,7 +65,7 @@ fn the_dialect_is_published_for_openapi() {
                 "params": {
                     "type": "object",
                     "required": ["name", "arguments"],
-                    "properties": {"name": {"const": served.tool.name}, "arguments": inside(&served.input)},
+                    "properties": {"name": {"const": served.tool.name}, "arguments": inside(&served.input())},
                 },
             },
         })
@@ -84,7 +84,7 @@ fn the_dialect_is_published_for_openapi() {
                     "properties": {"content": {"type": "array", "minItems": 1, "maxItems": 1, "items": {
                         "type": "object",
                         "required": ["type", "json"],
-                        "properties": {"type": {"const": "json"}, "json": inside(&served.output)},
+                        "properties": {"type": {"const": "json"}, "json": inside(&served.output())},
                     }}},
                 },
             },
@@ -151,7 +151,7 @@ fn the_dialect_is_published_for_openapi() {
 
 /// The type that contains itself, for the whole document.
 fn requirement(define: &Served) -> Value {
-    moved(define.input["$defs"]["requirement"].clone())
+    moved(define.input()["$defs"]["requirement"].clone())
 }
 
 /// A schema as part of a larger document: what it refers to is there.

@@ -483,7 +483,7 @@ fn the_schemas_admit_the_requests_that_tools_take() {
         TOOLS.iter().map(|tool| tool.name).collect::<Vec<_>>()
     );
     for (name, examples) in examples {
-        let validator = jsonschema::draft202012::new(&tools.get(name).unwrap().input).unwrap();
+        let validator = jsonschema::draft202012::new(&tools.get(name).unwrap().input()).unwrap();
         for example in examples {
             validator.validate(&example).unwrap_or_else(|fault| panic!("{name}: {fault}: {example}"));
             // What a payload is, the data shape says.
@@ -509,16 +509,16 @@ fn the_schemas_ask_for_what_they_always_asked_for() {
         let name = ours.tool.name;
         assert_eq!(theirs["name"], name, "the order");
         for example in theirs["examples"].as_array().unwrap() {
-            for (side, schema) in [("input", &ours.input), ("output", &ours.output)] {
+            for (side, schema) in [("input", &ours.input()), ("output", &ours.output())] {
                 let validator = jsonschema::draft202012::new(schema).unwrap();
                 validator.validate(&example[side]).unwrap_or_else(|fault| panic!("{name}: {side}: {fault}"));
             }
         }
         // Scenarios are a schema of their own there, and part of ours.
         if name != "scenario_define" {
-            agree(name, &ours.input, &ours.input, &theirs["input_schema"]);
+            agree(name, &ours.input(), &ours.input(), &theirs["input_schema"]);
         }
-        agree(name, &ours.output, &ours.output, &theirs["output_schema"]);
+        agree(name, &ours.output(), &ours.output(), &theirs["output_schema"]);
     }
 }
 

@@ -270,7 +270,7 @@ fn open(configuration: ServiceConfiguration, before: Option<&Arc<Service>>) -> R
         None => Service::open(configuration)?,
         Some(before) => before.under(configuration)?,
     };
-    Ok((Behind { tools: Arc::new(Tools::new(Arc::new(service), TOOLS)?), rate, tls }, beside))
+    Ok((Behind { tools: Arc::new(Tools::new(Arc::new(service), TOOLS)), rate, tls }, beside))
 }
 
 fn listen(bind: SocketAddr) -> Result<TcpListener, String> {

@@ -26,7 +26,7 @@ mod schemas_register;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures_util::FutureExt as _;
 use jsonschema::Validator;
@@ -300,15 +300,12 @@ pub struct Tools {
     served: Vec<Served>,
 }
 
-/// A tool with its schemas read.
+/// A tool as it is served.
 pub struct Served {
     /// The tool.
     pub tool: Tool,
-    /// The schema of its arguments.
-    pub input: Value,
-    /// The schema of its answers.
-    pub output: Value,
-    arguments: Validator,
+    /// Made by the first call that needs it.
+    arguments: OnceLock<Result<Validator, String>>,
 }
 
 /// Why a call came to nothing.
@@ -327,16 +324,9 @@ pub enum CallError {
 
 impl Tools {
     /// `tools` over `service`.
-    ///
-    /// # Errors
-    /// The name of a tool whose schema is none; a test looks at every tool.
-    pub fn new(service: Arc<Service>, tools: &[Tool]) -> Result<Self, String> {
-        let served = tools.iter().map(|tool| {
-            let input = schema::served(tool.schemas, "input");
-            let arguments = jsonschema::draft202012::new(&input).map_err(|error| format!("{}: {error}", tool.name))?;
-            Ok(Served { tool: *tool, input, output: schema::served(tool.schemas, "output"), arguments })
-        });
-        Ok(Self { served: served.collect::<Result<_, String>>()?, service })
+    pub fn new(service: Arc<Service>, tools: &[Tool]) -> Self {
+        let served = tools.iter().map(|tool| Served { tool: *tool, arguments: OnceLock::new() });
+        Self { served: served.collect(), service }
     }
 
     /// What tools work on.
@@ -393,13 +383,26 @@ impl Tools {
 }
 
 impl Served {
+    /// The schema of its arguments, complete by itself.
+    pub fn input(&self) -> Value {
+        schema::served(self.tool.schemas, "input")
+    }
+
+    /// The schema of its answers, complete by itself.
+    pub fn output(&self) -> Value {
+        schema::served(self.tool.schemas, "output")
+    }
+
     /// Holds `arguments` against the tool's schema.
     ///
     /// # Errors
     /// The first places that do not fit, each with its path.
     pub fn admit(&self, arguments: &Value) -> Result<(), String> {
         const SHOWN: usize = 5;
-        let faults: Vec<_> = self.arguments.iter_errors(arguments).take(SHOWN).map(|fault| placed(&fault)).collect();
+        // A test looks at every tool's schema.
+        let made = || jsonschema::draft202012::new(&self.input()).map_err(|error| format!("no schema: {error}"));
+        let schema = self.arguments.get_or_init(made).as_ref().map_err(Clone::clone)?;
+        let faults: Vec<_> = schema.iter_errors(arguments).take(SHOWN).map(|fault| placed(&fault)).collect();
         if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
     }
 }

@@ -30,7 +30,7 @@ pub const CONFIG: &str = "[server]\ntransport = \"http\"\nbind = \"127.0.0.1:0\"
 /// The tools over a fresh service with that config.
 pub fn tools(config: &str, tools: &[Tool]) -> Arc<Tools> {
     let configuration = ServiceConfiguration::parse(config, "test", Missing::Refuse).unwrap();
-    Arc::new(Tools::new(Arc::new(Service::open(configuration).unwrap()), tools).unwrap())
+    Arc::new(Tools::new(Arc::new(Service::open(configuration).unwrap()), tools))
 }
 
 /// Calls without a server in between.
