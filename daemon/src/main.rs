@@ -8,6 +8,7 @@ use runpack_core::model::RunStatus;
 use runpackd_lib::client::ClientError;
 use runpackd_lib::commands::{call, config, demo, mcp, run, serve, store};
 use runpackd_lib::talk::{self, LogArgs, printable};
+use runpackd_lib::tools::THREADS;
 use tokio::runtime::Builder;
 use tracing::{error, info, warn};
 
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         Command::Serve(_) | Command::Mcp(_) => Builder::new_multi_thread(),
         _ => Builder::new_current_thread(),
     };
+    builder.worker_threads(THREADS);
     let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return could_not(&format!("cannot start: {error}")),

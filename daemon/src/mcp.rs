@@ -23,7 +23,6 @@ use rmcp::model::{
 use rmcp::service::RequestContext;
 use rmcp::{RoleServer, ServerHandler};
 use serde_json::{Value, json};
-use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::MissedTickBehavior;
 
@@ -200,11 +199,10 @@ impl ServerHandler for Mcp {
         // If the transport drops the call, the work is told.
         let _stop = context.ct.clone().drop_guard();
         let place = context.extensions.get::<Parts>().and_then(|parts| parts.extensions.get::<Place>().cloned());
-        let (tools, runtime) = (Arc::clone(&self.tools), Handle::current());
-        // Stores wait for disks, which the threads that serve connections must not.
-        let mut work = tokio::task::spawn_blocking(move || {
+        let tools = Arc::clone(&self.tools);
+        let mut work = tokio::spawn(async move {
             let _place = place;
-            runtime.block_on(tools.call(&asked, name, arguments))
+            tools.call(&asked, name, arguments).await
         });
         let outcome = match context.meta.get_progress_token() {
             None => work.await,

@@ -12,7 +12,6 @@ use rmcp::model::{ErrorData, JsonRpcError};
 use runpack_core::read::{self, Profile};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::access::Caller;
@@ -179,10 +178,9 @@ async fn frames(
             if (&mut input).take(length).read_to_end(&mut message).await? as u64 != length {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the input ended inside a frame"));
             }
-            let (rpc, runtime) = (Arc::clone(&rpc), Handle::current());
+            let rpc = Arc::clone(&rpc);
             let context = Context::new(caller.clone(), Trace::stdio());
-            // Stores wait for disks, which the thread that reads must not.
-            let call = tokio::task::spawn_blocking(move || runtime.block_on(rpc.answer(context, &message)));
+            let call = tokio::spawn(async move { rpc.answer(context, &message).await });
             call.await.unwrap_or_else(|_| Fault::from(CallError::Unforeseen).reply())
         } else {
             tokio::io::copy(&mut (&mut input).take(length), &mut tokio::io::sink()).await?;

@@ -33,7 +33,6 @@ use rmcp::transport::streamable_http_server::session::never::NeverSessionManager
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -550,11 +549,10 @@ impl Door {
     ) -> Result<Reply, Fault> {
         let bytes = self.read(head, body).await?;
         let permit = self.place()?;
-        let runtime = Handle::current();
-        // Stores wait for disks, which the threads that serve connections must not.
-        let call = tokio::task::spawn_blocking(move || {
+        // Whoever goes away leaves the call at work.
+        let call = tokio::spawn(async move {
             let _permit = permit;
-            runtime.block_on(room.rpc.answer(Context::new(caller, trace), &bytes))
+            room.rpc.answer(Context::new(caller, trace), &bytes).await
         });
         call.await.map_err(|_| CallError::Unforeseen.into())
     }

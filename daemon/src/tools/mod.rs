@@ -24,7 +24,7 @@ mod schemas_get;
 mod schemas_list;
 mod schemas_register;
 
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
@@ -37,6 +37,7 @@ use runpack_storage::runs::WriteError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -69,6 +70,29 @@ pub const TOOLS: &[Tool] = &[
     precheck::TOOL,
     decision_gate_docs_search::TOOL,
 ];
+
+/// Tools that work for longer than the others, on whole packs: they do so on
+/// threads of their own. The others at most wait for a disk, and do it on the
+/// thread that serves the connection, of which there are [`THREADS`]. Handing a
+/// short call to another thread and its answer back costs more than the call.
+const LONG: [&str; 2] = ["runpack_export", "runpack_verify"];
+
+/// Threads that serve connections. Those that wait for the disk at one moment
+/// share one write to it, so more of them make fewer writes.
+pub const THREADS: usize = 32;
+
+async fn until_stopped(
+    tool: Tool,
+    service: &Service,
+    context: &Context,
+    arguments: Value,
+) -> Result<Answer, ToolError> {
+    tokio::select! {
+        biased;
+        outcome = (tool.run)(service, context, arguments) => outcome,
+        () = context.stop.cancelled() => Err(ToolError::Cancelled),
+    }
+}
 
 /// One tool.
 #[derive(Clone, Copy)]
@@ -362,10 +386,16 @@ impl Tools {
             may?;
             watch.used(context, Metric::ToolCalls, 1);
             let asked = (tool.name == precheck::TOOL.name && watch.audit.is_some()).then(|| arguments.clone());
-            let outcome = tokio::select! {
-                biased;
-                outcome = (tool.run)(&self.service, context, arguments) => outcome?,
-                () = context.stop.cancelled() => return Err(ToolError::Cancelled),
+            let outcome = if LONG.contains(&tool.name) {
+                let (service, context) = (Arc::clone(&self.service), context.clone());
+                let runtime = Handle::current();
+                let work = move || runtime.block_on(until_stopped(tool, &service, &context, arguments));
+                tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| match error.try_into_panic() {
+                    Ok(panic) => resume_unwind(panic),
+                    Err(_) => Err(ToolError::Cancelled),
+                })?
+            } else {
+                until_stopped(tool, &self.service, context, arguments).await?
             };
             if let Some(metric) = usage(tool.name) {
                 watch.used(context, metric, 1);
