@@ -112,6 +112,11 @@ bench-buckets *ARGS:
     python3 testdata/bench_buckets.py --runpack "${CARGO_TARGET_DIR:-target}/release/runpack" \
         --server "$at/build/release/s3s-fs" --aws "$at/bench-venv/bin/aws" "${rclone[@]}" {{ ARGS }}
 
+# Starting up, and starts and decisions of fresh runs by `wrk`, beside what plain HTTP costs
+bench-server *ARGS:
+    cargo build --locked --release --bin runpackd
+    python3 testdata/bench_server.py --runpackd "${CARGO_TARGET_DIR:-target}/release/runpackd" {{ ARGS }}
+
 # What takes too long for every change: kill -9 in 200 exports on a release build, in 100 pushes, of 100 bucket servers and in 1,000 rounds of our own, half an hour of work under everything clients do, 100,000 losses of power, 10,000 honest packs, fuzzing
 nightly:
     RUNPACK_KILL_ROUNDS=200 cargo test --locked --release -p runpack-daemon --test kill -- --nocapture
