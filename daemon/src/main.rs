@@ -12,9 +12,6 @@ use runpackd_lib::tools::THREADS;
 use tokio::runtime::Builder;
 use tracing::{error, info, warn};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Run scenarios and export packs, once or as a service
 #[derive(Parser)]
 #[command(name = "runpackd", version, max_term_width = 100, disable_help_flag = true)]

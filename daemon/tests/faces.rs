@@ -219,7 +219,9 @@ fn resources_are_read_without_a_record_and_completed() {
     let pack = tempfile::tempdir().unwrap().path().join("pack");
     let mut other = Connection::new(daemon.address);
     other.try_call(&common::request("runpack_export", export("a", "run-7", &pack))).unwrap();
-    let manifest = read(ask("resources/read", json!({"uri": format!("pack://{}", pack.display())})));
+    let answer = ask("resources/read", json!({"uri": format!("pack://{}", pack.display())}));
+    assert!(answer["result"].is_object(), "{answer}");
+    let manifest = read(answer);
     assert_eq!((&manifest["run_id"], manifest["file_hashes"].as_array().unwrap().len()), (&json!("run-7"), 7));
     assert_eq!(std::fs::read(pack.join("artifacts/tool_calls.json")).unwrap(), b"[]");
 }

@@ -12,7 +12,7 @@ use common::{
     BASE, CONFIG, Client, Direct, export, flow, held, next, quickstart, request, start, status, submit, tools, trigger,
     verify,
 };
-use runpackd_lib::tools::TOOLS;
+use runpackd_lib::tools::{CallError, TOOLS, ToolError};
 use serde_json::{Value, json};
 
 /// What an error looks like: HTTP status, code, kind, request id, message.
@@ -410,6 +410,23 @@ fn an_export_replaces_only_an_older_pack_of_the_same_run() {
     direct.call("runpack_export", export("held", "two", &other)).unwrap_err();
     assert_eq!(fs::read(other.join("notes")).unwrap(), b"mine");
     assert_eq!(fs::read_dir(work.path()).unwrap().count(), 2, "something was left behind");
+}
+
+#[test]
+fn what_nobody_waits_for_is_stopped_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let pack = dir.path().join("pack");
+    let direct = Direct::new();
+    direct.answer("scenario_define", quickstart("a"));
+    direct.answer("scenario_start", start("a", "r", false));
+    let cancelled = |tool: &str, arguments: Value| {
+        matches!(direct.abandoned(tool, arguments), Err(CallError::Tool(ToolError::Cancelled)))
+    };
+    assert!(cancelled("runpack_export", export("a", "r", &pack)));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing half-written");
+    direct.answer("runpack_export", export("a", "r", &pack));
+    assert!(cancelled("runpack_verify", verify(&pack)));
+    assert_eq!(direct.answer("runpack_verify", verify(&pack))["status"], "pass");
 }
 
 #[test]

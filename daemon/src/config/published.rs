@@ -84,7 +84,7 @@ fn the_schema_refuses_the_values_that_are_refused() {
             // Keys depend on each other, which no schema here says.
             Err(error) => {
                 let error = error.to_string();
-                let (section, _) = key.rsplit_once('.').unwrap();
+                let (section, _) = key.rsplit_once('.').unwrap_or((key, ""));
                 assert!(!good || !error.contains("unknown variant"), "{key} = {value}: {error}");
                 assert!(good || error.contains(section) || error.contains("invalid"), "{key} = {value}: {error}");
             }

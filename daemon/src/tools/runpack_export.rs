@@ -11,6 +11,7 @@ use runpack_storage::packs::{
 };
 use runpack_storage::runs::RunKey;
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{Context, ToolError, scenario};
@@ -56,7 +57,8 @@ async fn call(service: &Service, context: &Context, arguments: Arguments) -> Res
     }
     // Storage waits for disks and networks on a runtime of its own, which it
     // cannot enter from a thread that drives this one.
-    let exported = std::thread::scope(|scope| scope.spawn(|| pack(service, &scenario, &arguments)).join());
+    let exported =
+        std::thread::scope(|scope| scope.spawn(|| pack(service, &scenario, &arguments, &context.stop)).join());
     let exported = exported.map_err(|_| ToolError::Internal("the export came to an unforeseen end".to_owned()))??;
     if let Published::Replaced { leftover: Some(leftover) } = &exported.published {
         warn!("what is left of a replaced pack could not be removed: {}", leftover.display());
@@ -65,13 +67,19 @@ async fn call(service: &Service, context: &Context, arguments: Arguments) -> Res
     Ok(Packed { manifest: exported.manifest, report: exported.report, storage_uri: exported.storage_uri })
 }
 
-fn pack(service: &Service, scenario: &Scenario, arguments: &Arguments) -> Result<Exported, ToolError> {
+fn pack(
+    service: &Service,
+    scenario: &Scenario,
+    arguments: &Arguments,
+    stop: &CancellationToken,
+) -> Result<Exported, ToolError> {
     let key = RunKey {
         tenant_id: arguments.tenant_id,
         namespace_id: arguments.namespace_id,
         run_id: arguments.run_id.clone(),
     };
-    let run = service.gatekeeper.run(&key)?;
+    let stopped = || stop.is_cancelled();
+    let run = service.gatekeeper.run(&key)?.until(&stopped);
     let options = BuildOptions {
         generated_at: arguments.generated_at,
         anchor_policy: service.gatekeeper.settings.anchors.clone(),
@@ -89,7 +97,10 @@ fn pack(service: &Service, scenario: &Scenario, arguments: &Arguments) -> Result
             include_verification: arguments.include_verification,
         })
     };
-    let failed = |error: ExportError| ToolError::Runpack(error.to_string());
+    let failed = |error: ExportError| match stop.is_cancelled() {
+        true => ToolError::Cancelled,
+        false => ToolError::Runpack(error.to_string()),
+    };
     if let Some(store) = &service.packs {
         return export_to(Destination::Store(store)).map_err(failed);
     }

@@ -10,7 +10,7 @@ use runpackd_lib::access::Caller;
 use runpackd_lib::config::{Missing, ServiceConfiguration};
 use runpackd_lib::rpc::Rpc;
 use runpackd_lib::service::Service;
-use runpackd_lib::tools::{Context, TOOLS, Tool, Tools};
+use runpackd_lib::tools::{Answer, CallError, Context, TOOLS, Tool, Tools};
 use runpackd_lib::watch::Trace;
 use serde_json::{Value, json};
 
@@ -67,6 +67,13 @@ impl Direct {
         let (status, mut response) = self.ask(tool, arguments);
         assert_eq!(status, 200, "{response}");
         response["result"]["content"][0]["json"].take()
+    }
+
+    /// A call whose caller has gone away.
+    pub fn abandoned(&self, tool: &str, arguments: Value) -> Result<Answer, CallError> {
+        let context = Context::new(Caller::loopback(), Trace::stdio());
+        context.stop.cancel();
+        self.runtime.block_on(self.tools.call(&context, tool, arguments))
     }
 
     /// The HTTP status and the response to these bytes.

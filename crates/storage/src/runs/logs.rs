@@ -12,6 +12,7 @@ pub struct StoredRun<'s> {
     store: &'s dyn RunStore,
     key: RunKey,
     head: Head,
+    stopped: Option<&'s (dyn Fn() -> bool + Sync)>,
 }
 
 impl<'s> StoredRun<'s> {
@@ -25,7 +26,13 @@ impl<'s> StoredRun<'s> {
             return Ok(None);
         }
         let head = store.check(key)?;
-        Ok(Some(Self { store, key: key.clone(), head }))
+        Ok(Some(Self { store, key: key.clone(), head, stopped: None }))
+    }
+
+    /// Fails to read on once `stopped` says so.
+    #[must_use]
+    pub fn until(self, stopped: &'s (dyn Fn() -> bool + Sync)) -> Self {
+        Self { stopped: Some(stopped), ..self }
     }
 
     /// Where the run stood.
@@ -50,6 +57,9 @@ impl RunLogs for StoredRun<'_> {
         let total = length(&self.head.counts, log);
         let (mut written, mut after) = (0, 0);
         while written < total {
+            if self.stopped.is_some_and(|stopped| stopped()) {
+                return Err(io::Error::other("nobody waits for it any more"));
+            }
             let limit = (total - written).min(PAGE_ENTRIES_MAX as u64) as usize;
             let page = self.store.page(&self.key, log, after, limit).map_err(io::Error::other)?;
             if page.entries.is_empty() {
