@@ -222,7 +222,10 @@ fn resources_are_read_without_a_record_and_completed() {
     let answer = ask("resources/read", json!({"uri": format!("pack://{}", pack.display())}));
     assert!(answer["result"].is_object(), "{answer}");
     let manifest = read(answer);
-    assert_eq!((&manifest["run_id"], manifest["file_hashes"].as_array().unwrap().len()), (&json!("run-7"), 7));
+    assert_eq!(
+        (&manifest["run_id"], manifest["integrity"]["file_hashes"].as_array().unwrap().len()),
+        (&json!("run-7"), 8)
+    );
     assert_eq!(std::fs::read(pack.join("artifacts/tool_calls.json")).unwrap(), b"[]");
 }
 

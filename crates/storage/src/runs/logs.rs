@@ -56,9 +56,12 @@ impl RunLogs for StoredRun<'_> {
     fn write(&self, log: Log, out: &mut LogWriter<'_>) -> io::Result<()> {
         let total = length(&self.head.counts, log);
         let (mut written, mut after) = (0, 0);
-        while written < total {
+        loop {
             if self.stopped.is_some_and(|stopped| stopped()) {
                 return Err(io::Error::other("nobody waits for it any more"));
+            }
+            if written == total {
+                return Ok(());
             }
             let limit = (total - written).min(PAGE_ENTRIES_MAX as u64) as usize;
             let page = self.store.page(&self.key, log, after, limit).map_err(io::Error::other)?;
@@ -70,7 +73,6 @@ impl RunLogs for StoredRun<'_> {
             written += page.entries.len() as u64;
             after = page.end;
         }
-        Ok(())
     }
 }
 
