@@ -200,6 +200,9 @@ fn tamper(path: &Path, sql: &str) -> usize {
     connection.execute(sql, []).unwrap()
 }
 
+/// Which entry of its run one is.
+const SEQ: &str = "entry & 0xfffffffff";
+
 #[test]
 fn every_change_of_a_row_is_found() {
     let edit = |column: &str, byte: usize| {
@@ -207,21 +210,34 @@ fn every_change_of_a_row_is_found() {
     };
     let mut lies: Vec<String> = Vec::new();
     for seq in [1, 2, 3, 7, 12] {
-        lies.push(format!("DELETE FROM entries WHERE seq = {seq}"));
+        lies.push(format!("DELETE FROM entries WHERE {SEQ} = {seq}"));
         for byte in [0, 1, 20, 60] {
-            lies.push(format!("UPDATE entries SET {} WHERE seq = {seq}", edit("body", byte)));
+            lies.push(format!("UPDATE entries SET {} WHERE {SEQ} = {seq}", edit("body", byte)));
         }
-        lies.push(format!("UPDATE entries SET digest = zeroblob(32) WHERE seq = {seq}"));
-        lies.push(format!("UPDATE entries SET previous = zeroblob(32) WHERE seq = {seq}"));
-        lies.push(format!("UPDATE entries SET subject = 'other' WHERE seq = {seq}"));
-        lies.push(format!("UPDATE entries SET seq = seq + 1000 WHERE seq = {seq}"));
+        lies.push(format!("UPDATE entries SET digest = zeroblob(32) WHERE {SEQ} = {seq}"));
+        lies.push(format!("UPDATE entries SET previous = zeroblob(32) WHERE {SEQ} = {seq}"));
+        lies.push(format!("UPDATE entries SET subject = 'other' WHERE {SEQ} = {seq}"));
+        lies.push(format!("UPDATE entries SET entry = entry + 1000 WHERE {SEQ} = {seq}"));
     }
-    lies.push("DELETE FROM entries WHERE seq = (SELECT max(seq) FROM entries)".to_owned());
-    lies.push("UPDATE entries SET log = 4 WHERE log = 1 AND seq = 1".to_owned());
-    lies.push("UPDATE entries SET run = run + 1 WHERE seq = 3".to_owned());
+    lies.push("DELETE FROM entries WHERE entry = (SELECT max(entry) FROM entries)".to_owned());
+    lies.push(format!("UPDATE entries SET log = 4 WHERE log = 1 AND {SEQ} = 1"));
+    lies.push(format!("UPDATE entries SET entry = entry + (1 << 36) WHERE {SEQ} = 3"));
     lies.push("DELETE FROM heads".to_owned());
     lies.push("UPDATE heads SET digest = zeroblob(32)".to_owned());
     lies.push("UPDATE heads SET seq = seq - 1".to_owned());
+    lies.push("UPDATE heads SET decided = 0".to_owned());
+    lies.push("UPDATE heads SET last = zeroblob(32)".to_owned());
+    // Places that no entry of a run has, and a run that no entry can be of.
+    lies.push(
+        "INSERT INTO entries SELECT entry + 1000, log, NULL, previous, digest, body FROM entries WHERE log = 1"
+            .to_owned(),
+    );
+    lies.push(
+        "INSERT INTO entries SELECT (entry >> 36) << 36, log, NULL, previous, digest, body FROM entries LIMIT 1"
+            .to_owned(),
+    );
+    lies.push("UPDATE runs SET run = run + (1 << 27)".to_owned());
+    lies.push("UPDATE runs SET run = -1".to_owned());
     for byte in [0, 12, 60, 150] {
         lies.push(format!("UPDATE heads SET {}", edit("body", byte)));
         lies.push(format!("UPDATE runs SET {}", edit("origin", byte)));
@@ -449,9 +465,10 @@ fn every_flipped_bit_is_found() {
     let connection = Connection::open(dir.path().join("store.db")).unwrap();
     let bytes = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, Vec<u8>>(0)).unwrap();
     let parts = [
-        bytes("SELECT body FROM entries WHERE seq = 5"),
-        bytes("SELECT digest FROM entries WHERE seq = 12"),
+        bytes("SELECT body FROM entries WHERE entry & 0xfffffffff = 5"),
+        bytes("SELECT digest FROM entries WHERE entry & 0xfffffffff = 12"),
         bytes("SELECT body FROM heads"),
+        bytes("SELECT CAST(last || body AS BLOB) FROM heads"),
         bytes("SELECT origin FROM runs"),
         bytes("SELECT body FROM shapes WHERE n = 2"),
         bytes("SELECT digest FROM shapes WHERE n = 3"),
@@ -469,7 +486,7 @@ fn every_flipped_bit_is_found() {
             copies.iter().for_each(|at| file.write_all_at(&[part[byte] ^ mask], (at + byte) as u64).unwrap());
             let store = SqliteRuns::open_reading(&path).unwrap();
             assert!(!store.verify().unwrap().damage.is_empty(), "bit {bit} of {}", String::from_utf8_lossy(&part));
-            assert!(n > 3 || !matches!(StoredRun::open(&store, &story.key()), Ok(Some(_))), "bit {bit}");
+            assert!(n > 4 || !matches!(StoredRun::open(&store, &story.key()), Ok(Some(_))), "bit {bit}");
             copies.iter().for_each(|at| file.write_all_at(&part[byte..=byte], (at + byte) as u64).unwrap());
         }
     }
@@ -571,17 +588,17 @@ fn only_our_own_files_are_opened() {
     };
     let foreign = make("foreign", "CREATE TABLE t (x)");
     let reference = make("reference", "CREATE TABLE store_meta (version); CREATE TABLE run_state_versions (x)");
-    let newer = make("newer", "CREATE TABLE t (x); PRAGMA application_id = 1380993860; PRAGMA user_version = 4");
-    let older = make("older", "CREATE TABLE t (x); PRAGMA application_id = 1380993860; PRAGMA user_version = 2");
+    let newer = make("newer", "CREATE TABLE t (x); PRAGMA application_id = 1380993860; PRAGMA user_version = 5");
+    let older = make("older", "CREATE TABLE t (x); PRAGMA application_id = 1380993860; PRAGMA user_version = 3");
     let text = dir.path().join("text");
     fs::write(&text, "no database at all").unwrap();
     type Open = fn(&Path) -> Result<SqliteRuns, OpenError>;
     for open in [(|path| SqliteRuns::open(path, &SqliteOptions::default())) as Open, SqliteRuns::open_reading] {
         assert!(matches!(open(&foreign), Err(OpenError::Foreign(_))));
         assert!(matches!(open(&reference), Err(OpenError::Reference(_))));
-        assert!(matches!(open(&newer), Err(OpenError::Newer { version: 4, .. })));
+        assert!(matches!(open(&newer), Err(OpenError::Newer { version: 5, .. })));
         let refused = open(&older).unwrap_err();
-        assert!(matches!(refused, OpenError::Older { version: 2, .. }));
+        assert!(matches!(refused, OpenError::Older { version: 3, .. }));
         assert!(refused.to_string().contains("\nhint: let the runpackd that wrote it export its runs"), "{refused}");
         assert!(matches!(open(&text), Err(OpenError::Unusable { .. })));
     }

@@ -38,8 +38,9 @@ use write::{Done, Job, Work, Writer};
 /// Marks a file as ours: `RPKD`.
 const APPLICATION_ID: i64 = 0x5250_4b44;
 
-/// The version of `schema.sql`. Version 1 kept no data shapes, 2 no deliveries.
-const SCHEMA_VERSION: i64 = 3;
+/// The version of `schema.sql`. Version 1 kept no data shapes, 2 no deliveries, 3
+/// the entries of all runs in the order they came.
+const SCHEMA_VERSION: i64 = 4;
 
 /// Writes that wait for the writer; more wait for room.
 const QUEUE_MAX: usize = 1_024;
@@ -374,7 +375,7 @@ impl RunStore for SqliteRuns {
     fn create(&self, head: &Head, entries: &[Entry]) -> Result<(), WriteError> {
         let key = RunKey::of(head);
         let origin = to_vec(&Origin::of(head)).map_err(|error| unwritable(&error))?;
-        let standing = Standing::of(head, Digest::of(&origin));
+        let standing = standing_of(head)?;
         let (rows, deliveries) = (rows_of(entries)?, self.queued(head, entries)?);
         self.send(Work::Create { key, origin, standing, rows, deliveries }).map(drop)
     }
@@ -384,8 +385,7 @@ impl RunStore for SqliteRuns {
             let problem = "the head does not count what is appended".to_owned();
             return Err(WriteError::Refused(StoreFault(problem)));
         }
-        // The writer knows what the newest entry's digest comes to.
-        let standing = Standing::of(head, Digest::from([0; 32]));
+        let standing = standing_of(head)?;
         let (key, rows, deliveries) = (RunKey::of(head), rows_of(entries)?, self.queued(head, entries)?);
         self.send(Work::Append { key, expected, standing, rows, deliveries }).map(drop)
     }
@@ -527,6 +527,10 @@ impl ShapeStore for SqliteRuns {
     fn shape_count(&self, tenant: TenantId, namespace: NamespaceId) -> Result<u64, ReadError> {
         self.reading(|connection| read::shape_count(connection, tenant, namespace))
     }
+}
+
+fn standing_of(head: &Head) -> Result<Vec<u8>, WriteError> {
+    to_vec(&Standing::of(head)).map_err(|error| unwritable(&error))
 }
 
 fn rows_of(entries: &[Entry]) -> Result<Vec<Row>, WriteError> {

@@ -20,29 +20,32 @@ CREATE TABLE runs (
     UNIQUE (tenant_id, namespace_id, run_id)
 ) STRICT;
 
--- `seq` counts the entries of a run from 1, whatever log they are in. `subject`
--- is the trigger a decision is on, or the id of a submission: neither comes
--- twice in a run.
+-- The entries of a run lie together: `entry` is the number of the run times 2^36,
+-- and which entry of the run it is, from 1, whatever log it is in. So an append
+-- writes the end of its run and its head, and no index; those are for what is
+-- looked for by name and for what is rare. `subject` is the trigger a decision
+-- is on, or the id of a submission: neither comes twice in a run.
 CREATE TABLE entries (
-    entry    INTEGER PRIMARY KEY,
-    run      INTEGER NOT NULL,
-    seq      INTEGER NOT NULL,
+    entry    INTEGER PRIMARY KEY CHECK (entry > 0),
     log      INTEGER NOT NULL CHECK (log BETWEEN 1 AND 6),
     subject  TEXT,
-    body     BLOB NOT NULL,
     previous BLOB NOT NULL CHECK (length(previous) = 32),
-    digest   BLOB NOT NULL CHECK (length(digest) = 32)
+    digest   BLOB NOT NULL CHECK (length(digest) = 32),
+    body     BLOB NOT NULL
 ) STRICT;
-CREATE UNIQUE INDEX entries_by_log ON entries (run, log, seq);
-CREATE UNIQUE INDEX entries_by_subject ON entries (run, log, subject) WHERE subject IS NOT NULL;
+CREATE UNIQUE INDEX entries_by_subject ON entries (entry >> 36, log, subject) WHERE subject IS NOT NULL;
+CREATE INDEX entries_rare ON entries (log) WHERE log = 4 OR log = 5;
 
--- Where a run stands after its newest entry, `seq`. Where it stood before comes
--- out of the entries, so only the newest is kept.
+-- Where a run stands after its newest entry, `seq`, whose digest is `last`;
+-- `decided` is its newest decision, or 0. Where it stood before comes out of the
+-- entries, so only the newest is kept.
 CREATE TABLE heads (
-    run    INTEGER PRIMARY KEY,
-    seq    INTEGER NOT NULL,
-    body   BLOB NOT NULL,
-    digest BLOB NOT NULL CHECK (length(digest) = 32)
+    run     INTEGER PRIMARY KEY,
+    seq     INTEGER NOT NULL,
+    decided INTEGER NOT NULL,
+    last    BLOB NOT NULL CHECK (length(last) = 32),
+    body    BLOB NOT NULL,
+    digest  BLOB NOT NULL CHECK (length(digest) = 32)
 ) STRICT;
 
 -- Runs that were pruned, in a chain of their own.

@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use runpack_core::canon::{Digest, to_vec};
 use runpack_core::model::RunStatus;
+use runpack_core::pack::layout::Log;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::outbox::{self, Fate, Taken, Terms};
-use super::rows::{Origin, Row, Standing, Tombstone, chained, link, number};
+use super::read::parse;
+use super::rows::{Origin, RUN_MAX, Row, SEQ_MAX, Standing, Tombstone, chained, link, number, place, sealed};
 use super::{Broken, digest_of, integer, say, whole};
 use crate::runs::outbox::Queued;
 use crate::runs::{Damage, Lease, RunKey, ShapeKey, StoreFault, WriteError};
@@ -56,14 +58,14 @@ pub(super) enum Work {
     Create {
         key: RunKey,
         origin: Vec<u8>,
-        standing: Standing,
+        standing: Vec<u8>,
         rows: Vec<Row>,
         deliveries: Vec<Queued>,
     },
     Append {
         key: RunKey,
         expected: u64,
-        standing: Standing,
+        standing: Vec<u8>,
         rows: Vec<Row>,
         deliveries: Vec<Queued>,
     },
@@ -114,6 +116,7 @@ impl Work {
 struct Tail {
     run: i64,
     seq: u64,
+    decided: u64,
     last: Digest,
 }
 
@@ -299,7 +302,7 @@ impl Writer {
         }
     }
 
-    fn create(&mut self, key: &RunKey, origin: &[u8], standing: &Standing, rows: &[Row]) -> Result<Done, Stop> {
+    fn create(&mut self, key: &RunKey, origin: &[u8], standing: &[u8], rows: &[Row]) -> Result<Done, Stop> {
         let (tenant, namespace) = (integer(key.tenant_id.get())?, integer(key.namespace_id.get())?);
         let run_id = key.run_id.as_str();
         let sql = "SELECT 1 FROM tombstones WHERE tenant_id = ?1 AND namespace_id = ?2 AND run_id = ?3";
@@ -314,14 +317,18 @@ impl Writer {
         if new == 0 {
             return Err(Stop::Told(WriteError::Exists(key.run_id.clone())));
         }
-        let tail = Tail { run: self.connection.last_insert_rowid(), seq: 0, last: Digest::of(origin) };
-        let tail =
-            self.extend(tail, standing, rows, "INSERT INTO heads (run, seq, body, digest) VALUES (?1, ?2, ?3, ?4)")?;
+        let run = self.connection.last_insert_rowid();
+        if run > RUN_MAX {
+            return Err(rusqlite::Error::IntegralValueOutOfRange(0, run).into());
+        }
+        let tail = Tail { run, seq: 0, decided: 0, last: Digest::of(origin) };
+        let sql = "INSERT INTO heads (run, seq, decided, last, body, digest) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let tail = self.extend(tail, standing, rows, sql)?;
         self.tails.insert(key.clone(), tail);
         Ok(Done::Rows(rows.len() as u64))
     }
 
-    fn append(&mut self, key: &RunKey, expected: u64, standing: &Standing, rows: &[Row]) -> Result<Done, Stop> {
+    fn append(&mut self, key: &RunKey, expected: u64, standing: &[u8], rows: &[Row]) -> Result<Done, Stop> {
         let tail = match self.tails.get(key) {
             Some(tail) => *tail,
             None => {
@@ -333,8 +340,8 @@ impl Writer {
         if tail.seq != expected {
             return Err(Stop::Told(WriteError::Conflict { expected, found: tail.seq }));
         }
-        let tail =
-            self.extend(tail, standing, rows, "UPDATE heads SET seq = ?2, body = ?3, digest = ?4 WHERE run = ?1")?;
+        let sql = "UPDATE heads SET seq = ?2, decided = ?3, last = ?4, body = ?5, digest = ?6 WHERE run = ?1";
+        let tail = self.extend(tail, standing, rows, sql)?;
         if let Some(known) = self.tails.get_mut(key) {
             *known = tail;
         }
@@ -352,53 +359,61 @@ impl Writer {
     /// Where a run ends, read from its head.
     fn tail(&self, key: &RunKey) -> Result<Tail, Stop> {
         let (tenant, namespace) = (integer(key.tenant_id.get())?, integer(key.namespace_id.get())?);
-        let sql = "SELECT r.run, h.seq, h.body, h.digest FROM runs r JOIN heads h ON h.run = r.run \
+        let sql = "SELECT r.run, h.seq, h.decided, h.last, h.body, h.digest \
+                   FROM runs r JOIN heads h ON h.run = r.run \
                    WHERE r.tenant_id = ?1 AND r.namespace_id = ?2 AND r.run_id = ?3";
         let mut statement = self.connection.prepare_cached(sql)?;
         let row = statement.query_row(params![tenant, namespace, key.run_id.as_str()], |row| {
-            Ok((row.get(0)?, row.get::<_, i64>(1)?, row.get::<_, Vec<u8>>(2)?, digest_of(row, 3)?))
+            let tail = Tail {
+                run: row.get(0)?,
+                seq: whole(row.get(1)?)?,
+                decided: whole(row.get(2)?)?,
+                last: digest_of(row, 3)?,
+            };
+            Ok((tail, row.get::<_, Vec<u8>>(4)?, digest_of(row, 5)?))
         });
-        let Some((run, seq, body, digest)) = row.optional()? else {
+        let Some((tail, body, digest)) = row.optional()? else {
             return Err(Stop::Told(WriteError::NotFound(key.run_id.clone())));
         };
-        let standing = if Digest::of(&body) == digest { serde_json::from_slice::<Standing>(&body).ok() } else { None };
-        let standing = standing.filter(|standing| Ok(standing.counts.iter().sum()) == whole(seq));
-        match standing {
-            Some(standing) => Ok(Tail { run, seq: standing.counts.iter().sum(), last: standing.last }),
-            None => {
-                let place = format!("head of run {}", key.run_id);
-                let problem = "it is not what its digest says".to_owned();
-                Err(Stop::Told(WriteError::Damaged(Damage { place, problem })))
-            }
+        let sound = sealed(&tail.last, tail.decided, &body) == digest
+            && (1..=RUN_MAX).contains(&tail.run)
+            && parse::<Standing>(&body).is_some_and(|standing| standing.total() == Some(tail.seq));
+        if sound {
+            return Ok(tail);
         }
+        let place = format!("head of run {}", key.run_id);
+        let problem = "it is not what its digest says".to_owned();
+        Err(Stop::Told(WriteError::Damaged(Damage { place, problem })))
     }
 
     /// Writes the rows and the head after them; where the run ends then.
-    fn extend(&self, tail: Tail, standing: &Standing, rows: &[Row], head: &str) -> Result<Tail, Stop> {
-        let Tail { run, mut seq, mut last } = tail;
-        let sql = "INSERT INTO entries (run, seq, log, subject, body, previous, digest) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    fn extend(&self, tail: Tail, standing: &[u8], rows: &[Row], head: &str) -> Result<Tail, Stop> {
+        let Tail { run, mut seq, mut decided, mut last } = tail;
+        if rows.len() as u64 > SEQ_MAX - seq {
+            let problem = format!("a run has no more than {SEQ_MAX} entries");
+            return Err(Stop::Told(WriteError::Refused(StoreFault(problem))));
+        }
+        let sql = "INSERT INTO entries (entry, log, subject, previous, digest, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let mut insert = self.connection.prepare_cached(sql)?;
         for row in rows {
             seq += 1;
             let digest = link(&last, seq, row.log, &row.body);
-            let (seq, log) = (integer(seq)?, number(row.log));
-            insert.execute(params![run, seq, log, row.subject, row.body, last.as_bytes(), digest.as_bytes()])?;
+            let (entry, log) = (place(run, seq), number(row.log));
+            insert.execute(params![entry, log, row.subject, last.as_bytes(), digest.as_bytes(), row.body])?;
             last = digest;
+            if row.log == Log::Decisions {
+                decided = seq;
+            }
         }
         drop(insert);
-        let standing = Standing { last, ..standing.clone() };
-        let body = to_vec(&standing).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-        let written = self.connection.prepare_cached(head)?.execute(params![
-            run,
-            integer(seq)?,
-            body,
-            Digest::of(&body).as_bytes()
-        ])?;
+        let digest = sealed(&last, decided, standing);
+        let (to, newest) = (integer(seq)?, integer(decided)?);
+        let mut head = self.connection.prepare_cached(head)?;
+        let written = head.execute(params![run, to, newest, last.as_bytes(), standing, digest.as_bytes()])?;
         if written != 1 {
             return Err(Stop::Failed(rusqlite::Error::StatementChangedRows(written)));
         }
-        Ok(Tail { run, seq, last })
+        Ok(Tail { run, seq, decided, last })
     }
 
     fn prune_run(&mut self, key: &RunKey) -> Result<Done, Stop> {
@@ -419,7 +434,7 @@ impl Writer {
         if open > 0 {
             return Err(Stop::Told(WriteError::Undelivered { run: key.run_id.clone(), open }));
         }
-        let body = to_vec(&Tombstone { head, origin })
+        let body = to_vec(&Tombstone { head, last: tail.last, origin })
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
         let sql = "SELECT n, digest FROM tombstones ORDER BY n DESC LIMIT 1";
         let before = self.connection.query_row(sql, [], |row| Ok((row.get::<_, i64>(0)?, digest_of(row, 1)?)));
@@ -441,7 +456,10 @@ impl Writer {
         )?;
         self.tails.remove(key);
         let entries = self.pruning(|connection| {
-            let entries = connection.execute("DELETE FROM entries WHERE run = ?1", [tail.run])? as u64;
+            let entries = connection.execute(
+                "DELETE FROM entries WHERE entry BETWEEN ?1 AND ?2",
+                [place(tail.run, 0), place(tail.run, SEQ_MAX)],
+            )? as u64;
             connection.execute("DELETE FROM deliveries WHERE run = ?1", [tail.run])?;
             connection.execute("DELETE FROM outbox WHERE run = ?1", [tail.run])?;
             connection.execute("DELETE FROM heads WHERE run = ?1", [tail.run])?;
