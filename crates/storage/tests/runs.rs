@@ -160,6 +160,13 @@ fn stored(dir: &Path, options: &SqliteOptions) -> (SqliteRuns, Story) {
     (store, story)
 }
 
+/// A run of so many entries that the places of all are written down.
+fn crowd(store: &SqliteRuns, run: &str) {
+    let (mut story, mut entries) = Story::begin(&suite::scenario("kept", 10), run, 1);
+    (0..1_100).for_each(|n| entries.extend(story.submit(&n.to_string(), json!(n))));
+    store.create(story.head(), &entries).unwrap();
+}
+
 fn shapes() -> [DataShapeRecord; 3] {
     [("s", "1"), ("r", "1"), ("s", "2")].map(|(id, version)| suite::shape(1, 1, id, version, "kept"))
 }
@@ -200,9 +207,6 @@ fn tamper(path: &Path, sql: &str) -> usize {
     connection.execute(sql, []).unwrap()
 }
 
-/// Which entry of its run one is.
-const SEQ: &str = "entry & 0xfffffffff";
-
 #[test]
 fn every_change_of_a_row_is_found() {
     let edit = |column: &str, byte: usize| {
@@ -210,32 +214,33 @@ fn every_change_of_a_row_is_found() {
     };
     let mut lies: Vec<String> = Vec::new();
     for seq in [1, 2, 3, 7, 12] {
-        lies.push(format!("DELETE FROM entries WHERE {SEQ} = {seq}"));
+        lies.push(format!("DELETE FROM entries WHERE seq = {seq}"));
         for byte in [0, 1, 20, 60] {
-            lies.push(format!("UPDATE entries SET {} WHERE {SEQ} = {seq}", edit("body", byte)));
+            lies.push(format!("UPDATE entries SET {} WHERE seq = {seq}", edit("body", byte)));
         }
-        lies.push(format!("UPDATE entries SET digest = zeroblob(32) WHERE {SEQ} = {seq}"));
-        lies.push(format!("UPDATE entries SET previous = zeroblob(32) WHERE {SEQ} = {seq}"));
-        lies.push(format!("UPDATE entries SET subject = 'other' WHERE {SEQ} = {seq}"));
-        lies.push(format!("UPDATE entries SET entry = entry + 1000 WHERE {SEQ} = {seq}"));
+        lies.push(format!("UPDATE entries SET digest = zeroblob(32) WHERE seq = {seq}"));
+        lies.push(format!("UPDATE entries SET previous = zeroblob(32) WHERE seq = {seq}"));
+        lies.push(format!("UPDATE entries SET subject = 'other' WHERE seq = {seq}"));
+        lies.push(format!("UPDATE entries SET seq = seq + 1000 WHERE seq = {seq}"));
     }
     lies.push("DELETE FROM entries WHERE entry = (SELECT max(entry) FROM entries)".to_owned());
-    lies.push(format!("UPDATE entries SET log = 4 WHERE log = 1 AND {SEQ} = 1"));
-    lies.push(format!("UPDATE entries SET entry = entry + (1 << 36) WHERE {SEQ} = 3"));
+    lies.push(format!("UPDATE entries SET log = 4 WHERE log = 1 AND seq = 1"));
+    lies.push(format!("UPDATE entries SET run = run + 1 WHERE seq = 3"));
     lies.push("DELETE FROM heads".to_owned());
     lies.push("UPDATE heads SET digest = zeroblob(32)".to_owned());
     lies.push("UPDATE heads SET seq = seq - 1".to_owned());
     lies.push("UPDATE heads SET decided = 0".to_owned());
     lies.push("UPDATE heads SET last = zeroblob(32)".to_owned());
-    // Places that no entry of a run has, and a run that no entry can be of.
-    lies.push(
-        "INSERT INTO entries SELECT entry + 1000, log, NULL, previous, digest, body FROM entries WHERE log = 1"
-            .to_owned(),
-    );
-    lies.push(
-        "INSERT INTO entries SELECT (entry >> 36) << 36, log, NULL, previous, digest, body FROM entries LIMIT 1"
-            .to_owned(),
-    );
+    // Entries that are there twice, or under numbers that no entry of a run has.
+    for (seq, log) in [("seq", 1), ("seq + 1000", 1), ("0", 1), ("-1", 1), ("seq + 1000", 5)] {
+        lies.push(format!(
+            "INSERT INTO entries (run, seq, log, subject, previous, digest, body) \
+             SELECT run, {seq}, log, NULL, previous, digest, body FROM entries WHERE log = {log} LIMIT 1"
+        ));
+    }
+    // Two that changed places in time.
+    lies.push("UPDATE entries SET entry = 1000 + 9 - seq".to_owned());
+    lies.push("UPDATE entries SET entry = entry + 1000 WHERE log = 3".to_owned());
     lies.push("UPDATE runs SET run = run + (1 << 27)".to_owned());
     lies.push("UPDATE runs SET run = -1".to_owned());
     for byte in [0, 12, 60, 150] {
@@ -264,14 +269,37 @@ fn every_change_of_a_row_is_found() {
     lies.push("UPDATE scenarios SET spec_hash = zeroblob(32)".to_owned());
     lies.push("DELETE FROM runs".to_owned());
     lies.push("UPDATE store SET pruning = 1".to_owned());
+    for placed in [false, true] {
+        every_lie_is_found(&lies, placed);
+    }
+    let places = [
+        "DELETE FROM places WHERE place & 68719476735 = 3",
+        "DELETE FROM places WHERE entry = (SELECT max(entry) FROM entries WHERE run = 1)",
+        "UPDATE places SET entry = entry + 1 WHERE place & 68719476735 = 3",
+        "UPDATE places SET log = 6 WHERE log = 1",
+        "UPDATE places SET place = place + (1 << 40) WHERE place & 68719476735 = 3",
+        "UPDATE places SET place = place - 3 WHERE place & 68719476735 = 3",
+        "UPDATE store SET placed = 0",
+        "UPDATE store SET placed = 7",
+        "UPDATE store SET placed = placed + 1000",
+    ];
+    every_lie_is_found(&places.map(str::to_owned), true);
+}
+
+/// Neither `verify` nor who would make a pack of the run is told any of these,
+/// whether the places of its entries are written down or not.
+fn every_lie_is_found(lies: &[String], placed: bool) {
     let dir = tempfile::tempdir().unwrap();
     let (store, story) = stored(dir.path(), &SqliteOptions::default());
+    if placed {
+        crowd(&store, "crowd");
+    }
     drop(store);
     let honest = fs::read(dir.path().join("store.db")).unwrap();
     let path = dir.path().join("lie.db");
     for lie in lies {
         fs::write(&path, &honest).unwrap();
-        assert!(tamper(&path, &lie) > 0, "{lie} changes something");
+        assert!(tamper(&path, lie) > 0, "{lie} changes something");
         let store = SqliteRuns::open_reading(&path).unwrap();
         assert!(!store.verify().unwrap().damage.is_empty(), "{lie} passes");
         let elsewhere = ["UPDATE scenarios", "UPDATE store", "UPDATE shapes", "DELETE FROM shapes"];
@@ -465,8 +493,8 @@ fn every_flipped_bit_is_found() {
     let connection = Connection::open(dir.path().join("store.db")).unwrap();
     let bytes = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, Vec<u8>>(0)).unwrap();
     let parts = [
-        bytes("SELECT body FROM entries WHERE entry & 0xfffffffff = 5"),
-        bytes("SELECT digest FROM entries WHERE entry & 0xfffffffff = 12"),
+        bytes("SELECT body FROM entries WHERE seq = 5"),
+        bytes("SELECT digest FROM entries WHERE seq = 12"),
         bytes("SELECT body FROM heads"),
         bytes("SELECT CAST(last || body AS BLOB) FROM heads"),
         bytes("SELECT origin FROM runs"),

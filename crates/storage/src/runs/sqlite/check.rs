@@ -7,10 +7,12 @@ use runpack_core::canon::Digest;
 use runpack_core::engine::{Followed, Head};
 use runpack_core::model::{DecisionRecord, PacketRecord, SubmissionId};
 use runpack_core::pack::layout::Log;
-use rusqlite::{Connection, OptionalExtension as _};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::outbox::{self, Line};
-use super::read::{ENTRY, Found, SHAPE, Stored, StoredShape, damaged, find, key_of, parse, scenario_of, scenarios};
+use super::read::{
+    ENTRY, Found, LATE, PLACED, SHAPE, Stored, StoredShape, damaged, find, key_of, parse, scenario_of, scenarios,
+};
 use super::rows::{SEQ_MAX, Tombstone, chained, place};
 use super::{SqliteRuns, digest_of, whole};
 use crate::runs::outbox::{About, named};
@@ -94,12 +96,20 @@ fn file(connection: &Connection, report: &mut StoreReport) -> Result<(), ReadErr
     let mut statement = connection.prepare("PRAGMA integrity_check(10)")?;
     let lines: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
     lines.into_iter().filter(|line| line != "ok").for_each(|line| found("file", line));
-    for (table, run) in [("entries", "entry >> 36"), ("heads", "run"), ("outbox", "run"), ("deliveries", "run")] {
+    for (table, run) in
+        [("entries", "run"), ("places", "place >> 36"), ("heads", "run"), ("outbox", "run"), ("deliveries", "run")]
+    {
         let sql = format!("SELECT count(*) FROM {table} WHERE {run} NOT IN (SELECT run FROM runs)");
         let orphans: i64 = connection.query_row(&sql, [], |row| row.get(0))?;
         if orphans > 0 {
             found(table, format!("{orphans} rows belong to no run"));
         }
+    }
+    let sql = "SELECT count(*) FROM entries e WHERE e.entry <= (SELECT placed FROM store) AND NOT EXISTS \
+               (SELECT 1 FROM places p WHERE p.place = e.run << 36 | e.seq AND p.entry = e.entry)";
+    let lost: i64 = connection.query_row(sql, [], |row| row.get(0))?;
+    if lost > 0 {
+        found("entries", format!("{lost} rows are not where their run has its entries"));
     }
     let pruning: i64 = connection.query_row("SELECT pruning FROM store", [], |row| row.get(0))?;
     if pruning != 0 {
@@ -119,10 +129,7 @@ fn whole_run(connection: &Connection, key: &RunKey) -> Result<Found, ReadError> 
 pub(super) fn run(connection: &Connection, found: &Found) -> Result<Head, ReadError> {
     let mut head = found.origin.clone().head();
     let (mut last, mut decided, mut seq) = (found.first, 0, 0);
-    let sql = format!("SELECT {ENTRY} FROM entries WHERE entry BETWEEN ?1 AND ?2 ORDER BY entry");
-    let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query([place(found.run, 0), place(found.run, SEQ_MAX)])?;
-    while let Some(row) = rows.next()? {
+    let mut each = |row: &Row<'_>| -> Result<(), ReadError> {
         let entry = Stored::of(row)?;
         if entry.seq != seq + 1 {
             return Err(found.entry(seq + 1, "it is missing"));
@@ -136,9 +143,20 @@ pub(super) fn run(connection: &Connection, found: &Found) -> Result<Head, ReadEr
         }
         last = entry.digest;
         if entry.log == Some(Log::Decisions) {
-            decided = seq;
+            decided = entry.entry;
         }
-        follow(&mut head, &entry).map_err(|problem| found.entry(seq, &problem))?;
+        follow(&mut head, &entry).map_err(|problem| found.entry(seq, &problem))
+    };
+    let mut statement = connection.prepare_cached(&format!("SELECT {ENTRY} FROM {PLACED} ORDER BY p.place"))?;
+    // No entry has the number 0.
+    let mut rows = statement.query([found.run, place(found.run, 0) - 1, place(found.run, SEQ_MAX)])?;
+    while let Some(row) = rows.next()? {
+        each(row)?;
+    }
+    let mut statement = connection.prepare_cached(&format!("SELECT {ENTRY} FROM {LATE} ORDER BY e.entry"))?;
+    let mut rows = statement.query([found.run])?;
+    while let Some(row) = rows.next()? {
+        each(row)?;
     }
     if head != found.head || last != found.last || decided != found.decided {
         return Err(damaged(&found.key(), "head", "its entries come to another"));
@@ -235,7 +253,7 @@ fn queued(connection: &Connection, found: &Found) -> Result<BTreeMap<i64, Standi
     let key = found.key();
     let mut queued = BTreeMap::new();
     let mut receipts: Option<(u64, PacketRecord, usize)> = None;
-    let body = "SELECT body FROM entries WHERE log = 4 AND entry = ?1";
+    let body = "SELECT body FROM entries WHERE run = ?1 AND log = 4 AND seq = ?2";
     let mut body = connection.prepare(body)?;
     let sql =
         "SELECT delivery, seq, receipt, id, about, state, attempts FROM outbox WHERE run = ?1 ORDER BY seq, receipt";
@@ -249,7 +267,8 @@ fn queued(connection: &Connection, found: &Found) -> Result<BTreeMap<i64, Standi
             if let Some((at, ..)) = receipts.take().filter(|(_, packet, next)| packet.receipts.len() != *next) {
                 return Err(incomplete(at));
             }
-            let text: Option<Vec<u8>> = body.query_row([place(found.run, seq)], |row| row.get(0)).optional()?;
+            let text: Option<Vec<u8>> =
+                body.query_row(params![found.run, row.get::<_, i64>(1)?], |row| row.get(0)).optional()?;
             let packet = text.and_then(|text| parse::<PacketRecord>(&text));
             receipts = Some((seq, packet.ok_or_else(|| wrong("there is no such packet"))?, 0));
         }

@@ -252,7 +252,7 @@ fn due(connection: &Connection, terms: &Terms) -> rusqlite::Result<Vec<Due>> {
     let sql = format!(
         "SELECT {}, o.seq, o.receipt, r.tenant_id, r.namespace_id, r.run_id, e.body, e.previous, e.digest \
          FROM outbox o LEFT JOIN runs r ON r.run = o.run \
-         LEFT JOIN entries e ON e.entry = (o.run << 36) | o.seq AND e.log = 4 \
+         LEFT JOIN entries e ON e.run = o.run AND e.log = 4 AND e.seq = o.seq \
          WHERE o.state = 0 AND o.due <= ?1 ORDER BY o.due, o.delivery LIMIT ?2",
         Standing::COLUMNS
     );

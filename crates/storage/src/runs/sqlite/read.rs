@@ -10,7 +10,7 @@ use runpack_core::pack::layout::Log;
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use serde::de::DeserializeOwned;
 
-use super::rows::{LOGS, Origin, RUN_MAX, SEQ_MAX, Standing, chained, link, number, place, sealed, seq_of};
+use super::rows::{LOGS, Origin, RUN_MAX, SEQ_MAX, Standing, chained, link, number, place, sealed};
 use super::{digest_of, integer, whole};
 use crate::runs::shapes::Filling;
 use crate::runs::{
@@ -24,14 +24,15 @@ pub(super) struct Found {
     pub(super) first: Digest,
     /// The digest that it ends with, as the head says.
     pub(super) last: Digest,
-    /// Which entry the newest decision is, as the head says; or 0.
-    pub(super) decided: u64,
+    /// Where its newest decision is, as the head says, or 0.
+    pub(super) decided: i64,
     pub(super) origin: Origin,
     pub(super) head: Head,
 }
 
 /// An entry as it is stored.
 pub(super) struct Stored {
+    pub(super) entry: i64,
     pub(super) seq: u64,
     /// `None` if there is no such log.
     pub(super) log: Option<Log>,
@@ -42,18 +43,20 @@ pub(super) struct Stored {
 }
 
 /// The columns of an entry, as [`Stored::of`] reads them.
-pub(super) const ENTRY: &str = "entry, log, subject, previous, digest, body";
+pub(super) const ENTRY: &str = "e.entry, e.seq, e.log, e.subject, e.previous, e.digest, e.body";
 
 impl Stored {
     pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let log: i64 = row.get(1)?;
+        let log: i64 = row.get(2)?;
         Ok(Self {
-            seq: seq_of(row.get(0)?),
+            entry: row.get(0)?,
+            // No entry has the number 0.
+            seq: u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0),
             log: LOGS.into_iter().find(|known| i64::from(number(*known)) == log),
-            subject: row.get(2)?,
-            previous: digest_of(row, 3)?,
-            digest: digest_of(row, 4)?,
-            body: row.get(5)?,
+            subject: row.get(3)?,
+            previous: digest_of(row, 4)?,
+            digest: digest_of(row, 5)?,
+            body: row.get(6)?,
         })
     }
 
@@ -78,7 +81,7 @@ pub(super) fn find(connection: &Connection, key: &RunKey) -> Result<Option<Found
     let (Some(seq), Some(body)) = (row.get::<_, Option<i64>>(2)?, row.get::<_, Option<Vec<u8>>>(5)?) else {
         return Err(damaged(key, "head", "the run has none"));
     };
-    let (run, decided, last) = (row.get(0)?, whole(row.get(3)?)?, digest_of(row, 4)?);
+    let (run, decided, last) = (row.get(0)?, row.get(3)?, digest_of(row, 4)?);
     let first = Digest::of(&origin);
     let origin: Origin = parse(&origin).ok_or_else(|| damaged(key, "origin", "it cannot be read"))?;
     let same =
@@ -110,10 +113,9 @@ impl Found {
             Which::On(trigger) => self.named(connection, Log::Decisions, trigger.as_str())?,
             Which::Newest if self.decided == 0 => None,
             Which::Newest => {
-                let at = place(self.run, self.decided);
-                let newest = self.rows(connection, "entries WHERE entry = ?1", [at])?.pop();
-                let missing = || self.entry(self.decided, "it is missing");
-                Some(newest.filter(|stored| stored.log == Some(Log::Decisions)).ok_or_else(missing)?)
+                let newest = "entries e WHERE e.entry = ?1 AND e.run = ?2 AND e.log = 3";
+                let newest = self.rows(connection, newest, [self.decided, self.run])?.pop();
+                Some(newest.ok_or_else(|| damaged(&self.key(), "newest decision", "it is missing"))?)
             }
         };
         let Some(stored) = stored else { return Ok(None) };
@@ -122,7 +124,7 @@ impl Found {
             return Err(self.entry(stored.seq, "it is filed under another trigger"));
         }
         let (mut gate_evals, mut packets) = (Vec::new(), Vec::new());
-        for stored in self.around(connection, stored.seq)? {
+        for stored in self.around(connection, stored.entry)? {
             match stored.log {
                 Some(Log::GateEvals) => {
                     let record: GateEvalRecord = self.record(&stored, Log::GateEvals)?;
@@ -144,18 +146,19 @@ impl Found {
         Ok(Some(Decided { decision, gate_evals, packets }))
     }
 
-    /// What one trigger did, with the decision of that number: it was appended
-    /// at once, from the trigger to the last packet or the decision.
-    fn around(&self, connection: &Connection, decision: u64) -> Result<Vec<Stored>, ReadError> {
-        let (begin, at) = (place(self.run, 0), place(self.run, decision));
-        let sql = "SELECT entry FROM entries WHERE entry > ?1 AND entry < ?2 AND log = 1 ORDER BY entry DESC LIMIT 1";
-        let trigger: Option<i64> =
-            connection.prepare_cached(sql)?.query_row([begin, at], |row| row.get(0)).optional()?;
-        let sql = "SELECT entry FROM entries WHERE entry > ?1 AND entry <= ?2 AND log <> 4 ORDER BY entry LIMIT 1";
-        let beyond: Option<i64> =
-            connection.prepare_cached(sql)?.query_row([at, place(self.run, SEQ_MAX)], |row| row.get(0)).optional()?;
-        let end = beyond.unwrap_or(place(self.run, self.head.counts.total()) + 1);
-        self.rows(connection, "entries WHERE entry > ?1 AND entry < ?2 ORDER BY entry", [trigger.unwrap_or(begin), end])
+    /// What one trigger did, with the decision that is there: that was appended
+    /// at once, from the trigger to the decision or the last packet.
+    fn around(&self, connection: &Connection, decision: i64) -> Result<Vec<Stored>, ReadError> {
+        let bound = |sql: &str| -> Result<Option<i64>, ReadError> {
+            let mut statement = connection.prepare_cached(sql)?;
+            Ok(statement.query_row([self.run, decision], |row| row.get(0)).optional()?)
+        };
+        let trigger =
+            "SELECT entry FROM entries WHERE run = +?1 AND entry < ?2 AND log = 1 ORDER BY entry DESC LIMIT 1";
+        let beyond = "SELECT entry FROM entries WHERE entry > ?2 AND (run <> ?1 OR log <> 4) ORDER BY entry LIMIT 1";
+        let (trigger, beyond) = (bound(trigger)?.unwrap_or(0), bound(beyond)?.unwrap_or(i64::MAX));
+        let between = "entries e NOT INDEXED WHERE e.run = ?1 AND e.entry > ?2 AND e.entry < ?3 ORDER BY e.entry";
+        self.rows(connection, between, [self.run, trigger, beyond])
     }
 
     pub(super) fn packet_ids(&self, connection: &Connection) -> Result<Vec<PacketId>, ReadError> {
@@ -167,8 +170,8 @@ impl Found {
         struct Envelope {
             packet_id: PacketId,
         }
-        let condition = format!("{} ORDER BY entry", within(Log::Packets));
-        let packets = self.rows(connection, &condition, [place(self.run, 0), place(self.run, SEQ_MAX)])?;
+        let packets = "entries e INDEXED BY entries_rare WHERE e.run = ?1 AND e.log = 4 ORDER BY e.seq";
+        let packets = self.rows(connection, packets, [self.run])?;
         let id = |stored: &Stored| self.record::<Packet>(stored, Log::Packets).map(|packet| packet.envelope.packet_id);
         packets.iter().map(id).collect()
     }
@@ -188,19 +191,35 @@ impl Found {
     }
 
     pub(super) fn page(&self, connection: &Connection, log: Log, after: u64, limit: usize) -> Result<Page, ReadError> {
-        let condition = format!("{} ORDER BY entry LIMIT ?3", within(log));
-        let limit = integer(limit.min(PAGE_ENTRIES_MAX) as u64)?;
-        let after = after.min(SEQ_MAX);
-        let range = params![place(self.run, after), place(self.run, SEQ_MAX), limit];
-        let rows = self.rows(connection, &condition, range)?;
-        let end = rows.last().map_or(after, |stored| stored.seq);
+        let (after, limit) = (after.min(SEQ_MAX), limit.min(PAGE_ENTRIES_MAX));
+        let end = |rows: &[Stored]| rows.last().map_or(after, |stored| stored.seq);
+        let mut rows = match log {
+            Log::Packets | Log::Submissions => {
+                let rare = format!(
+                    "entries e INDEXED BY entries_rare WHERE e.run = ?1 AND e.log = {} AND e.seq > ?2 ORDER BY e.seq LIMIT ?3",
+                    number(log)
+                );
+                self.rows(connection, &rare, params![self.run, integer(after)?, limit as i64])?
+            }
+            _ => {
+                let placed = format!("{PLACED} AND p.log = ?4 ORDER BY p.place LIMIT ?5");
+                let [after, most] = [after, SEQ_MAX].map(|seq| place(self.run, seq));
+                self.rows(connection, &placed, params![self.run, after, most, number(log), limit as i64])?
+            }
+        };
+        if rows.len() < limit && !matches!(log, Log::Packets | Log::Submissions) {
+            let late = format!("{LATE} AND e.log = ?2 AND e.seq > ?3 ORDER BY e.entry LIMIT ?4");
+            let (from, left) = (integer(end(&rows))?, (limit - rows.len()) as i64);
+            rows.extend(self.rows(connection, &late, params![self.run, number(log), from, left])?);
+        }
+        let end = end(&rows);
         Ok(Page { entries: rows.into_iter().map(|stored| stored.body).collect(), end })
     }
 
     /// The entry of that log that is filed under that name.
     fn named(&self, connection: &Connection, log: Log, subject: &str) -> Result<Option<Stored>, ReadError> {
-        let condition = "entries INDEXED BY entries_by_subject WHERE entry >> 36 = ?1 AND log = ?2 AND subject = ?3";
-        Ok(self.rows(connection, condition, params![self.run, number(log), subject])?.pop())
+        let named = "entries e INDEXED BY entries_by_subject WHERE e.run = ?1 AND e.log = ?2 AND e.subject = ?3";
+        Ok(self.rows(connection, named, params![self.run, number(log), subject])?.pop())
     }
 
     /// Entries, each of which is what its digest says.
@@ -227,12 +246,12 @@ impl Found {
     }
 }
 
-/// Entries of a log after one place and not after another. The rare ones are
-/// looked for in an index; the others are never far.
-fn within(log: Log) -> String {
-    let by = if matches!(log, Log::Packets | Log::Submissions) { "INDEXED BY entries_rare" } else { "NOT INDEXED" };
-    format!("entries {by} WHERE log = {} AND entry > ?1 AND entry <= ?2", number(log))
-}
+/// Entries of the run `?1` whose places are known, between two places.
+pub(super) const PLACED: &str = "places p CROSS JOIN entries e ON e.entry = p.entry \
+    WHERE p.place > ?2 AND p.place <= ?3 AND e.run = ?1 AND e.seq = p.place & 68719476735 AND e.log = p.log";
+
+/// Entries of the run `?1` that came later.
+pub(super) const LATE: &str = "entries e NOT INDEXED WHERE e.entry > (SELECT placed FROM store) AND e.run = ?1";
 
 pub(super) fn list(connection: &Connection, after: Option<&RunKey>, limit: usize) -> Result<Vec<Head>, ReadError> {
     let sql = "SELECT tenant_id, namespace_id, run_id FROM runs \

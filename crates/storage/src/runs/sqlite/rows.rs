@@ -136,7 +136,8 @@ pub(super) fn link(previous: &Digest, seq: u64, log: Log, body: &[u8]) -> Digest
     hasher.finish()
 }
 
-/// Bits of the place of an entry that say which of its run it is.
+/// Bits of a place that say which entry of its run is there. The schema has this
+/// too.
 const SEQ_BITS: u32 = 36;
 
 /// Entries that a run has at most.
@@ -145,19 +146,14 @@ pub(super) const SEQ_MAX: u64 = (1 << SEQ_BITS) - 1;
 /// The highest number of a run.
 pub(super) const RUN_MAX: i64 = i64::MAX >> SEQ_BITS;
 
-/// Where the entry of that number lies in the table. The schema has this too.
+/// The place of the entry of that number among those of its run.
 pub(super) fn place(run: i64, seq: u64) -> i64 {
     (run << SEQ_BITS) | (seq & SEQ_MAX) as i64
 }
 
-/// Which entry of its run lies there.
-pub(super) fn seq_of(place: i64) -> u64 {
-    place as u64 & SEQ_MAX
-}
-
-/// The digest of a head: of the digest of the newest entry, the number of the
-/// newest decision, and its body.
-pub(super) fn sealed(last: &Digest, decided: u64, body: &[u8]) -> Digest {
+/// The digest of a head: of the digest of the newest entry, where the newest
+/// decision is, and its body.
+pub(super) fn sealed(last: &Digest, decided: i64, body: &[u8]) -> Digest {
     let mut hasher = Hasher::default();
     hasher.update(last.as_bytes());
     hasher.update(&decided.to_be_bytes());

@@ -23,6 +23,10 @@ const GROUP_MAX: usize = 256;
 /// Bytes of bodies taken into one transaction, roughly.
 const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// Entries whose places are written together. Whoever reads a whole run looks
+/// through the newest entries of all, which are not more than about so many.
+const PLACED_AT_ONCE: i64 = 1_024;
+
 /// Runs whose end is remembered, and namespaces whose data shapes were counted.
 const TAILS_MAX: usize = 10_000;
 
@@ -116,8 +120,18 @@ impl Work {
 struct Tail {
     run: i64,
     seq: u64,
-    decided: u64,
+    /// Where its newest decision is, or 0.
+    decided: i64,
     last: Digest,
+}
+
+/// Where the table of entries ends.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    /// The newest entry.
+    entry: i64,
+    /// The newest of those whose places are written.
+    placed: i64,
 }
 
 pub(super) struct Writer {
@@ -125,6 +139,8 @@ pub(super) struct Writer {
     broken: Arc<Mutex<Option<Broken>>>,
     /// Valid as long as nobody else writes.
     tails: BTreeMap<RunKey, Tail>,
+    /// As long valid.
+    end: Option<End>,
     /// How many data shapes a tenant has in a namespace; as long valid.
     shapes: BTreeMap<(i64, i64), u64>,
     data_version: i64,
@@ -154,7 +170,7 @@ impl From<rusqlite::Error> for Stop {
 
 impl Writer {
     pub(super) fn new(connection: Connection, broken: Arc<Mutex<Option<Broken>>>) -> Self {
-        Self { connection, broken, tails: BTreeMap::new(), shapes: BTreeMap::new(), data_version: -1 }
+        Self { connection, broken, tails: BTreeMap::new(), end: None, shapes: BTreeMap::new(), data_version: -1 }
     }
 
     /// Works until nobody can send any more.
@@ -202,6 +218,7 @@ impl Writer {
                     Err(Stop::Failed(error)) => return Err(error),
                 }
             }
+            self.place()?;
             Ok(answers)
         });
         let answers = match outcome {
@@ -261,6 +278,7 @@ impl Writer {
     /// What is remembered may not be so any more.
     fn forget(&mut self) {
         self.tails.clear();
+        self.end = None;
         self.shapes.clear();
     }
 
@@ -364,12 +382,8 @@ impl Writer {
                    WHERE r.tenant_id = ?1 AND r.namespace_id = ?2 AND r.run_id = ?3";
         let mut statement = self.connection.prepare_cached(sql)?;
         let row = statement.query_row(params![tenant, namespace, key.run_id.as_str()], |row| {
-            let tail = Tail {
-                run: row.get(0)?,
-                seq: whole(row.get(1)?)?,
-                decided: whole(row.get(2)?)?,
-                last: digest_of(row, 3)?,
-            };
+            let tail =
+                Tail { run: row.get(0)?, seq: whole(row.get(1)?)?, decided: row.get(2)?, last: digest_of(row, 3)? };
             Ok((tail, row.get::<_, Vec<u8>>(4)?, digest_of(row, 5)?))
         });
         let Some((tail, body, digest)) = row.optional()? else {
@@ -387,33 +401,64 @@ impl Writer {
     }
 
     /// Writes the rows and the head after them; where the run ends then.
-    fn extend(&self, tail: Tail, standing: &[u8], rows: &[Row], head: &str) -> Result<Tail, Stop> {
+    fn extend(&mut self, tail: Tail, standing: &[u8], rows: &[Row], head: &str) -> Result<Tail, Stop> {
         let Tail { run, mut seq, mut decided, mut last } = tail;
         if rows.len() as u64 > SEQ_MAX - seq {
             let problem = format!("a run has no more than {SEQ_MAX} entries");
             return Err(Stop::Told(WriteError::Refused(StoreFault(problem))));
         }
-        let sql = "INSERT INTO entries (entry, log, subject, previous, digest, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let mut end = self.end()?;
+        let sql = "INSERT INTO entries (entry, run, seq, log, subject, previous, digest, body) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
         let mut insert = self.connection.prepare_cached(sql)?;
         for row in rows {
-            seq += 1;
+            (end.entry, seq) = (end.entry + 1, seq + 1);
             let digest = link(&last, seq, row.log, &row.body);
-            let (entry, log) = (place(run, seq), number(row.log));
-            insert.execute(params![entry, log, row.subject, last.as_bytes(), digest.as_bytes(), row.body])?;
+            let (subject, body) = (&row.subject, &row.body);
+            let (before, after) = (last.as_bytes(), digest.as_bytes());
+            insert.execute(params![end.entry, run, integer(seq)?, number(row.log), subject, before, after, body])?;
             last = digest;
             if row.log == Log::Decisions {
-                decided = seq;
+                decided = end.entry;
             }
         }
         drop(insert);
+        self.end = Some(end);
         let digest = sealed(&last, decided, standing);
-        let (to, newest) = (integer(seq)?, integer(decided)?);
         let mut head = self.connection.prepare_cached(head)?;
-        let written = head.execute(params![run, to, newest, last.as_bytes(), standing, digest.as_bytes()])?;
+        let written =
+            head.execute(params![run, integer(seq)?, decided, last.as_bytes(), standing, digest.as_bytes()])?;
         if written != 1 {
             return Err(Stop::Failed(rusqlite::Error::StatementChangedRows(written)));
         }
         Ok(Tail { run, seq, decided, last })
+    }
+
+    /// Where the table of entries ends.
+    fn end(&mut self) -> rusqlite::Result<End> {
+        if let Some(end) = self.end {
+            return Ok(end);
+        }
+        // What was placed may be pruned since; its numbers are not given out again.
+        let sql = "SELECT max(placed, coalesce((SELECT max(entry) FROM entries), 0)), placed FROM store";
+        let end = self
+            .connection
+            .prepare_cached(sql)?
+            .query_row([], |row| Ok(End { entry: row.get(0)?, placed: row.get(1)? }))?;
+        self.end = Some(end);
+        Ok(end)
+    }
+
+    /// Says where the newest entries of each run are, once there are enough.
+    fn place(&mut self) -> rusqlite::Result<()> {
+        let Some(end) = self.end.filter(|end| end.entry - end.placed >= PLACED_AT_ONCE) else { return Ok(()) };
+        // What a stranger put where another is already is left for `verify`.
+        let sql = "INSERT OR IGNORE INTO places SELECT run << 36 | seq, log, entry FROM entries \
+                   WHERE entry > ?1 AND entry <= ?2 ORDER BY 1";
+        self.connection.prepare_cached(sql)?.execute([end.placed, end.entry])?;
+        self.connection.prepare_cached("UPDATE store SET placed = ?1")?.execute([end.entry])?;
+        self.end = Some(End { placed: end.entry, ..end });
+        Ok(())
     }
 
     fn prune_run(&mut self, key: &RunKey) -> Result<Done, Stop> {
@@ -456,10 +501,13 @@ impl Writer {
         )?;
         self.tails.remove(key);
         let entries = self.pruning(|connection| {
-            let entries = connection.execute(
-                "DELETE FROM entries WHERE entry BETWEEN ?1 AND ?2",
-                [place(tail.run, 0), place(tail.run, SEQ_MAX)],
-            )? as u64;
+            let places = [place(tail.run, 0), place(tail.run, SEQ_MAX)];
+            let sql = "DELETE FROM entries WHERE run = ?3 \
+                       AND entry IN (SELECT entry FROM places WHERE place BETWEEN ?1 AND ?2)";
+            let placed = connection.execute(sql, params![places[0], places[1], tail.run])?;
+            let sql = "DELETE FROM entries WHERE run = ?1 AND entry > (SELECT placed FROM store)";
+            let entries = (placed + connection.execute(sql, [tail.run])?) as u64;
+            connection.execute("DELETE FROM places WHERE place BETWEEN ?1 AND ?2", places)?;
             connection.execute("DELETE FROM deliveries WHERE run = ?1", [tail.run])?;
             connection.execute("DELETE FROM outbox WHERE run = ?1", [tail.run])?;
             connection.execute("DELETE FROM heads WHERE run = ?1", [tail.run])?;
