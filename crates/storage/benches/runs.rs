@@ -23,7 +23,8 @@ const TIME: Duration = Duration::from_millis(1_500);
 const LONG: u64 = 100_000;
 
 fn main() {
-    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let at = std::env::var("AT").unwrap_or(env!("CARGO_TARGET_TMPDIR").to_owned());
+    let dir = tempfile::tempdir_in(at).unwrap();
     if let Ok(only) = std::env::var("ONLY") {
         let path = dir.path().join("only");
         let rate = match only.as_str() {

@@ -555,7 +555,7 @@ fn writing(path: &Path, options: &SqliteOptions) -> Result<Connection, OpenError
     }
     // Many runs are written at once, each at an end of its own: the smaller the
     // pages, the less a commit writes. Counts for a file that is made now.
-    connection.execute_batch("PRAGMA page_size = 2048").map_err(unusable)?;
+    connection.execute_batch(&format!("PRAGMA page_size = {}", std::env::var("RP_PAGE").unwrap_or("2048".into()))).map_err(unusable)?;
     let mode = match options.journal {
         JournalMode::Wal => "wal",
         JournalMode::Delete => "delete",
@@ -584,6 +584,7 @@ fn writing(path: &Path, options: &SqliteOptions) -> Result<Connection, OpenError
          PRAGMA journal_size_limit = 67108864; PRAGMA wal_autocheckpoint = 16384; PRAGMA cache_size = -16384;"
     );
     connection.execute_batch(&settings).map_err(unusable)?;
+    connection.execute_batch(&format!("PRAGMA wal_autocheckpoint = {}", std::env::var("RP_CKPT").unwrap_or("16384".into()))).map_err(unusable)?;
     connection.execute_batch("BEGIN IMMEDIATE").map_err(unusable)?;
     // Another process may have made it in between.
     let made = standing(&connection).and_then(|found| {
