@@ -1,6 +1,7 @@
 //! Runs, scenarios, data shapes and deliveries in a SQLite file.
 
 mod check;
+mod desk;
 mod import;
 mod outbox;
 mod read;
@@ -11,9 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use runpack_beneath::{private, sync_directory_of};
@@ -31,9 +30,10 @@ use super::{
     ShapeStore, StoreFault, StoredScenario, Which, WriteError,
 };
 pub use check::StoreReport;
+use desk::Desk;
 pub use import::{ImportError, Imported, import};
 use rows::{Origin, Row, Standing};
-use write::{Done, Job, Work, Writer};
+use write::{Done, Work, Writer};
 
 /// Marks a file as ours: `RPKD`.
 const APPLICATION_ID: i64 = 0x5250_4b44;
@@ -41,9 +41,6 @@ const APPLICATION_ID: i64 = 0x5250_4b44;
 /// The version of `schema.sql`. Version 1 kept no data shapes, 2 no deliveries, 3
 /// the entries of all runs in the order they came.
 const SCHEMA_VERSION: i64 = 4;
-
-/// Writes that wait for the writer; more wait for room.
-const QUEUE_MAX: usize = 1_024;
 
 /// Connections kept for reading.
 const READERS_MAX: usize = 8;
@@ -147,16 +144,16 @@ pub enum OpenError {
 
 /// A run store in a file. Several processes may have the same one open.
 ///
-/// One thread writes, in groups that wait for the disk together; an append is
-/// answered after the commit that holds it. Readers do not wait for it.
+/// One writes at a time, for all that wait, and these wait for the disk together;
+/// an append is answered after the commit that holds it. Readers do not wait for
+/// it.
 pub struct SqliteRuns {
     path: PathBuf,
     opening: Opening,
     busy_timeout: Duration,
     readers: Mutex<Vec<Connection>>,
-    /// Gone once the store is being closed; not there in one that is only read.
-    jobs: Option<SyncSender<Job>>,
-    writer: Option<JoinHandle<()>>,
+    /// Not there in a store that is only read.
+    desk: Option<Desk>,
     broken: Arc<Mutex<Option<Broken>>>,
     scenarios: Mutex<BTreeMap<Digest, Arc<Scenario>>>,
     /// Whether packets are queued for delivery.
@@ -222,17 +219,13 @@ impl SqliteRuns {
         }
         let connection = writing(path, options)?;
         let broken = Arc::new(Mutex::new(None));
-        let (jobs, waiting) = sync_channel(QUEUE_MAX);
-        let writer = Writer::new(connection, broken.clone());
-        let writer =
-            std::thread::Builder::new().name("run-store".to_owned()).spawn(move || writer.run(&waiting)).map_err(io)?;
+        let desk = Some(Desk::new(Writer::new(connection, broken.clone())));
         Ok(Self {
             path: path.to_owned(),
             opening: Opening::Writing,
             busy_timeout: options.busy_timeout,
             readers: Mutex::default(),
-            jobs: Some(jobs),
-            writer: Some(writer),
+            desk,
             broken,
             scenarios: Mutex::default(),
             outbox: false,
@@ -274,8 +267,7 @@ impl SqliteRuns {
             opening,
             busy_timeout: Duration::from_secs(5),
             readers: Mutex::default(),
-            jobs: None,
-            writer: None,
+            desk: None,
             broken: Arc::default(),
             scenarios: Mutex::default(),
             outbox: false,
@@ -351,12 +343,8 @@ impl SqliteRuns {
     }
 
     fn send(&self, work: Work) -> Result<Done, WriteError> {
-        let gone = || WriteError::Refused(StoreFault("it is open for reading only, or being closed".to_owned()));
-        let (reply, answer) = sync_channel(1);
-        self.jobs.as_ref().ok_or_else(gone)?.send(Job { work, reply }).map_err(|_| gone())?;
-        // The writer answers every job, unless it came to an end it should not.
-        let lost = || WriteError::Unknown(StoreFault("the writer came to an unforeseen end".to_owned()));
-        answer.recv().unwrap_or_else(|_| Err(lost()))
+        let closed = || WriteError::Refused(StoreFault("it is open for reading only".to_owned()));
+        self.desk.as_ref().ok_or_else(closed)?.write(work)
     }
 }
 
@@ -364,10 +352,7 @@ impl Drop for SqliteRuns {
     fn drop(&mut self) {
         // Readers first: whoever closes last tidies the log away.
         self.readers.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
-        self.jobs = None;
-        if let Some(writer) = self.writer.take() {
-            let _ = writer.join();
-        }
+        self.desk = None;
     }
 }
 
@@ -439,13 +424,13 @@ impl RunStore for SqliteRuns {
 
     fn ready(&self) -> Result<(), StoreFault> {
         let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(fault) = self.desk.as_ref().and_then(Desk::fault) {
+            return Err(fault);
+        }
         match broken {
             Some(Broken { fault, for_good: true }) => Err(fault),
             // Perhaps there is room again.
             Some(_) => self.send(Work::Probe).map(drop).map_err(|error| StoreFault(error.to_string())),
-            None if self.writer.as_ref().is_some_and(JoinHandle::is_finished) => {
-                Err(StoreFault("the writer came to an unforeseen end\nhint: restart".to_owned()))
-            }
             None => self
                 .reading(|connection| Ok(connection.query_row("SELECT one FROM store", [], |_| Ok(()))?))
                 .map_err(|error| StoreFault(error.to_string())),

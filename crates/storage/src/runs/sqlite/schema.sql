@@ -139,7 +139,7 @@ CREATE TRIGGER places_stay BEFORE UPDATE ON places BEGIN SELECT RAISE(ABORT, 'pl
 CREATE TRIGGER places_kept BEFORE DELETE ON places WHEN (SELECT pruning FROM store) = 0
 BEGIN SELECT RAISE(ABORT, 'places are append-only'); END;
 CREATE TRIGGER heads_go_on BEFORE UPDATE ON heads WHEN NEW.seq <= OLD.seq OR NEW.run <> OLD.run
-BEGIN SELECT RAISE(ABORT, 'heads only go on'); END;
+BEGIN SELECT RAISE(FAIL, 'heads only go on'); END;
 CREATE TRIGGER heads_kept BEFORE DELETE ON heads WHEN (SELECT pruning FROM store) = 0
 BEGIN SELECT RAISE(ABORT, 'heads only go on'); END;
 CREATE TRIGGER tombstones_stay BEFORE UPDATE ON tombstones

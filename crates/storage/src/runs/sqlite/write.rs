@@ -1,8 +1,7 @@
-//! One thread writes. What waits is written in one transaction and waits for
-//! the disk once; nobody is told before that.
+//! What waits is written in one transaction and waits for the disk once; nobody
+//! is told before that.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use runpack_core::canon::{Digest, to_vec};
@@ -10,6 +9,7 @@ use runpack_core::model::RunStatus;
 use runpack_core::pack::layout::Log;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::desk::Job;
 use super::outbox::{self, Fate, Taken, Terms};
 use super::read::parse;
 use super::rows::{Origin, RUN_MAX, Row, SEQ_MAX, Standing, Tombstone, chained, link, number, place, sealed};
@@ -17,23 +17,12 @@ use super::{Broken, digest_of, integer, say, whole};
 use crate::runs::outbox::Queued;
 use crate::runs::{Damage, Lease, RunKey, ShapeKey, StoreFault, WriteError};
 
-/// Writes taken into one transaction.
-const GROUP_MAX: usize = 256;
-
-/// Bytes of bodies taken into one transaction, roughly.
-const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
-
 /// Entries whose places are written together. Whoever reads a whole run looks
 /// through the newest entries of all, which are not more than about so many.
 const PLACED_AT_ONCE: i64 = 1_024;
 
 /// Runs whose end is remembered, and namespaces whose data shapes were counted.
 const TAILS_MAX: usize = 10_000;
-
-pub(super) struct Job {
-    pub(super) work: Work,
-    pub(super) reply: SyncSender<Result<Done, WriteError>>,
-}
 
 /// What came of a job.
 #[derive(Debug)]
@@ -106,7 +95,7 @@ pub(super) enum Work {
 }
 
 impl Work {
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Create { rows, .. } | Self::Append { rows, .. } => rows.iter().map(|row| row.body.len()).sum(),
             Self::Register { body, .. } => body.len(),
@@ -173,21 +162,8 @@ impl Writer {
         Self { connection, broken, tails: BTreeMap::new(), end: None, shapes: BTreeMap::new(), data_version: -1 }
     }
 
-    /// Works until nobody can send any more.
-    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
-        while let Ok(first) = jobs.recv() {
-            let mut bytes = first.work.bytes();
-            let mut group = vec![first];
-            while group.len() < GROUP_MAX && bytes < GROUP_BYTES_MAX {
-                let Ok(job) = jobs.try_recv() else { break };
-                bytes += job.work.bytes();
-                group.push(job);
-            }
-            self.write(group);
-        }
-    }
-
-    fn write(&mut self, group: Vec<Job>) {
+    /// Writes a group, and answers each of it.
+    pub(super) fn write(&mut self, group: Vec<Job>) {
         if let Some(Broken { fault, for_good: true }) = self.broken() {
             answer_all(group, &WriteError::Refused(fault));
             return;
@@ -195,10 +171,7 @@ impl Writer {
         match self.transact(&group) {
             Ok(answers) => {
                 self.set_broken(None);
-                for (job, answer) in group.into_iter().zip(answers) {
-                    // Whoever asked may be gone; what was written stays.
-                    let _ = job.reply.send(answer);
-                }
+                group.into_iter().zip(answers).for_each(|(job, answer)| job.answer(answer));
             }
             // One that breaks a rule of the schema must not take the others down.
             Err(Undone::Rule(_)) if group.len() > 1 => group.into_iter().for_each(|job| self.write(vec![job])),
@@ -243,8 +216,9 @@ impl Writer {
                 Err(error) => Err(Undone::Medium(WriteError::Refused(say(&error)))),
             };
         }
-        match self.connection.execute_batch("COMMIT") {
-            Ok(()) => Ok(answers),
+        let committed = self.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
+        match committed {
+            Ok(_) => Ok(answers),
             Err(error) => {
                 use rusqlite::ErrorCode::{DatabaseBusy, DiskFull};
                 self.forget();
@@ -266,7 +240,7 @@ impl Writer {
     }
 
     fn begin(&mut self) -> rusqlite::Result<()> {
-        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let version = self.connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
         if version != self.data_version || self.tails.len() > TAILS_MAX || self.shapes.len() > TAILS_MAX {
             self.data_version = version;
@@ -570,7 +544,5 @@ impl Writer {
 }
 
 fn answer_all(group: Vec<Job>, error: &WriteError) {
-    for job in group {
-        let _ = job.reply.send(Err(error.clone()));
-    }
+    group.into_iter().for_each(|job| job.answer(Err(error.clone())));
 }
