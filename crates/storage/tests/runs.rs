@@ -23,8 +23,9 @@ use runpack_core::pack::layout::Log;
 use runpack_storage::runs::sqlite::{ImportError, JournalMode, OpenError, SqliteOptions, SqliteRuns, SyncMode, import};
 use runpack_storage::runs::suite::{self, Story};
 use runpack_storage::runs::{
-    Decided, DeliveryPage, Lease, LeaseTerms, Leased, MemoryRuns, Outbox, Page, Pruned, ReadError, Registered, RunKey,
-    RunStore, ScenarioStore, Settled, ShapeKey, ShapePage, ShapeStore, StoreFault, StoredRun, Which, WriteError,
+    AtHead, Decided, DeliveryPage, Lease, LeaseTerms, Leased, MemoryRuns, Outbox, Page, Pruned, ReadError, Registered,
+    RunKey, RunStore, ScenarioStore, Settled, ShapeKey, ShapePage, ShapeStore, StoreFault, StoredRun, Which,
+    WriteError,
 };
 use rusqlite::Connection;
 use serde_json::json;
@@ -102,9 +103,9 @@ impl RunStore for Pair {
         create(head: &Head, entries: &[Entry]) -> Result<(), WriteError>;
         append(expected: u64, head: &Head, entries: &[Entry]) -> Result<(), WriteError>;
         head(key: &RunKey) -> Result<Option<Head>, ReadError>;
-        decided(key: &RunKey, which: Which<'_>) -> Result<Option<Decided>, ReadError>;
-        packet_ids(key: &RunKey) -> Result<Vec<PacketId>, ReadError>;
-        submission(key: &RunKey, id: &SubmissionId) -> Result<Option<SubmissionRecord>, ReadError>;
+        decided(key: &RunKey, which: Which<'_>) -> AtHead<Option<Decided>>;
+        standing(key: &RunKey) -> AtHead<(Option<Decided>, Vec<PacketId>)>;
+        submission(key: &RunKey, id: &SubmissionId) -> AtHead<Option<SubmissionRecord>>;
         page(key: &RunKey, log: Log, after: u64, limit: usize) -> Result<Page, ReadError>;
         list(after: Option<&RunKey>, limit: usize) -> Result<Vec<Head>, ReadError>;
         check(key: &RunKey) -> Result<Head, ReadError>;

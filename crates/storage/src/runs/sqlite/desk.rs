@@ -6,8 +6,9 @@
 use std::collections::VecDeque;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use super::write::{Done, Work, Writer};
+use super::write::{Answer, Work, Writer};
 use crate::runs::{StoreFault, WriteError};
 
 /// Writes taken into one transaction.
@@ -15,6 +16,10 @@ const GROUP_MAX: usize = 256;
 
 /// Bytes of bodies taken into one transaction, roughly.
 const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// How long a group waits for those that were in the one before: a small part of
+/// what a disk takes, and never for a lone caller.
+const PATIENCE: Duration = Duration::from_micros(200);
 
 pub(super) struct Desk {
     line: Mutex<Line>,
@@ -26,6 +31,8 @@ pub(super) struct Desk {
 struct Line {
     waiting: VecDeque<Job>,
     taken: bool,
+    /// How many were in the last group.
+    last: usize,
     /// Somebody died at the desk, and nobody knows how things were left there.
     dead: bool,
 }
@@ -36,15 +43,22 @@ pub(super) struct Job {
 }
 
 enum Told {
-    Answer(Result<Done, WriteError>),
+    /// And the answers of others, to be passed on.
+    Answer(Answer, Vec<Answered>),
     /// The desk is yours, and your job is the first of those that wait.
     Lead,
 }
 
-impl Job {
-    pub(super) fn answer(self, answer: Result<Done, WriteError>) {
+type Answered = (SyncSender<Told>, Answer);
+
+/// Tells them all. Each that is told tells a part of the others: one thread that
+/// wakes all would be at it for as long as the disk takes.
+fn tell(mut answered: Vec<Answered>) {
+    while !answered.is_empty() {
+        let mut half = answered.split_off(answered.len() / 2);
+        let Some((reply, answer)) = half.pop() else { break };
         // Whoever asked may be gone; what was written stays.
-        let _ = self.reply.send(Told::Answer(answer));
+        let _ = reply.send(Told::Answer(answer, half));
     }
 }
 
@@ -54,7 +68,7 @@ impl Desk {
     }
 
     /// Has it written, and comes back after the commit that holds it.
-    pub(super) fn write(&self, work: Work) -> Result<Done, WriteError> {
+    pub(super) fn write(&self, work: Work) -> Answer {
         // The one who leads answers every job, unless it comes to an end it should not.
         let lost = || WriteError::Unknown(StoreFault("a write came to an unforeseen end".to_owned()));
         let (reply, told) = sync_channel(2);
@@ -70,7 +84,10 @@ impl Desk {
         }
         loop {
             match told.recv().map_err(|_| lost())? {
-                Told::Answer(answer) => return answer,
+                Told::Answer(answer, others) => {
+                    tell(others);
+                    return answer;
+                }
                 Told::Lead => self.lead(),
             }
         }
@@ -85,18 +102,28 @@ impl Desk {
     fn lead(&self) {
         let leaving = Leaving(self);
         let group = self.group();
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner).write(group);
+        let answers = self.writer.lock().unwrap_or_else(PoisonError::into_inner).write(&group);
+        tell(group.into_iter().map(|job| job.reply).zip(answers).collect());
         drop(leaving);
     }
 
+    /// What waits, once as many have come as were written for the last time: those
+    /// were told a moment ago, and some are about to come again.
     fn group(&self) -> Vec<Job> {
+        let begun = Instant::now();
         let mut line = self.line();
+        while line.waiting.len() < line.last && begun.elapsed() < PATIENCE {
+            drop(line);
+            std::thread::yield_now();
+            line = self.line();
+        }
         let (mut group, mut bytes) = (Vec::new(), 0);
         while group.len() < GROUP_MAX && bytes < GROUP_BYTES_MAX {
             let Some(job) = line.waiting.pop_front() else { break };
             bytes += job.work.bytes();
             group.push(job);
         }
+        line.last = group.len();
         group
     }
 
@@ -125,5 +152,55 @@ impl Drop for Leaving<'_> {
             }
             None => line.taken = false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::thread::sleep;
+
+    use super::*;
+    use crate::runs::RunStore;
+    use crate::runs::sqlite::{SqliteOptions, SqliteRuns};
+
+    #[test]
+    fn everybody_is_told_when_somebody_dies_at_the_desk() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteRuns::open(&dir.path().join("store.db"), &SqliteOptions::default()).unwrap());
+        let (over, before) = (AtomicBool::new(false), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| {
+                        loop {
+                            match store.send(Work::Probe) {
+                                Ok(_) => before.fetch_add(1, Ordering::Relaxed),
+                                Err(error) => break error,
+                            };
+                            assert!(!over.load(Ordering::Relaxed), "nobody writes after that");
+                        }
+                    })
+                })
+                .collect();
+            while before.load(Ordering::Relaxed) < 100 {
+                sleep(Duration::from_millis(1));
+            }
+            let dying = store.clone();
+            let died = std::thread::spawn(move || dying.send(Work::Die)).join();
+            // It died with its own call, or another wrote for it and died.
+            assert!(!matches!(died, Ok(Ok(_))), "{died:?}");
+            sleep(Duration::from_millis(50));
+            over.store(true, Ordering::Relaxed);
+            let ends: Vec<_> = writers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+            let dead = ends.iter().filter(|end| end.is_err()).count() + usize::from(died.is_err());
+            assert_eq!(dead, 1, "one dies, and the others are told: {ends:?}");
+            for end in ends.into_iter().flatten() {
+                assert!(end.to_string().contains("unforeseen end"), "{end}");
+            }
+        });
+        assert!(store.ready().unwrap_err().to_string().contains("hint: restart"));
+        assert!(matches!(store.send(Work::Probe), Err(WriteError::Refused(_))));
     }
 }

@@ -26,8 +26,8 @@ use rusqlite::{Connection, OpenFlags};
 use serde::Deserialize;
 
 use super::{
-    Decided, Defined, Page, Pruned, ReadError, Registered, RunKey, RunStore, ScenarioStore, ShapeKey, ShapePage,
-    ShapeStore, StoreFault, StoredScenario, Which, WriteError,
+    AtHead, Decided, Defined, Page, Pruned, ReadError, Registered, RunKey, RunStore, ScenarioStore, ShapeKey,
+    ShapePage, ShapeStore, StoreFault, StoredScenario, Which, WriteError,
 };
 pub use check::StoreReport;
 use desk::Desk;
@@ -342,6 +342,20 @@ impl SqliteRuns {
         outcome
     }
 
+    fn at_head<T>(
+        &self,
+        key: &RunKey,
+        read: impl FnOnce(&Connection, &read::Found) -> Result<T, ReadError>,
+    ) -> AtHead<T> {
+        self.reading(|connection| match read::find(connection, key)? {
+            Some(run) => {
+                let found = read(connection, &run)?;
+                Ok(Some((run.head, found)))
+            }
+            None => Ok(None),
+        })
+    }
+
     fn send(&self, work: Work) -> Result<Done, WriteError> {
         let closed = || WriteError::Refused(StoreFault("it is open for reading only".to_owned()));
         self.desk.as_ref().ok_or_else(closed)?.write(work)
@@ -379,25 +393,16 @@ impl RunStore for SqliteRuns {
         self.reading(|connection| Ok(read::find(connection, key)?.map(|run| run.head)))
     }
 
-    fn decided(&self, key: &RunKey, which: Which<'_>) -> Result<Option<Decided>, ReadError> {
-        self.reading(|connection| match read::find(connection, key)? {
-            Some(run) => run.decided(connection, which),
-            None => Ok(None),
-        })
+    fn decided(&self, key: &RunKey, which: Which<'_>) -> AtHead<Option<Decided>> {
+        self.at_head(key, |connection, run| run.decided(connection, which))
     }
 
-    fn packet_ids(&self, key: &RunKey) -> Result<Vec<PacketId>, ReadError> {
-        self.reading(|connection| match read::find(connection, key)? {
-            Some(run) => run.packet_ids(connection),
-            None => Ok(Vec::new()),
-        })
+    fn standing(&self, key: &RunKey) -> AtHead<(Option<Decided>, Vec<PacketId>)> {
+        self.at_head(key, |connection, run| Ok((run.decided(connection, Which::Newest)?, run.packet_ids(connection)?)))
     }
 
-    fn submission(&self, key: &RunKey, id: &SubmissionId) -> Result<Option<SubmissionRecord>, ReadError> {
-        self.reading(|connection| match read::find(connection, key)? {
-            Some(run) => run.submission(connection, id),
-            None => Ok(None),
-        })
+    fn submission(&self, key: &RunKey, id: &SubmissionId) -> AtHead<Option<SubmissionRecord>> {
+        self.at_head(key, |connection, run| run.submission(connection, id))
     }
 
     fn page(&self, key: &RunKey, log: Log, after: u64, limit: usize) -> Result<Page, ReadError> {
@@ -538,9 +543,6 @@ fn writing(path: &Path, options: &SqliteOptions) -> Result<Connection, OpenError
     if !matches!(found, FileStanding::Ours | FileStanding::Empty) {
         return Err(refused(path, &found));
     }
-    // Many runs are written at once, each at an end of its own: the smaller the
-    // pages, the less a commit writes. Counts for a file that is made now.
-    connection.execute_batch(&format!("PRAGMA page_size = {}", std::env::var("RP_PAGE").unwrap_or("2048".into()))).map_err(unusable)?;
     let mode = match options.journal {
         JournalMode::Wal => "wal",
         JournalMode::Delete => "delete",
@@ -566,10 +568,9 @@ fn writing(path: &Path, options: &SqliteOptions) -> Result<Connection, OpenError
     };
     let settings = format!(
         "PRAGMA synchronous = {sync}; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; \
-         PRAGMA journal_size_limit = 67108864; PRAGMA wal_autocheckpoint = 16384; PRAGMA cache_size = -16384;"
+         PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -16384;"
     );
     connection.execute_batch(&settings).map_err(unusable)?;
-    connection.execute_batch(&format!("PRAGMA wal_autocheckpoint = {}", std::env::var("RP_CKPT").unwrap_or("16384".into()))).map_err(unusable)?;
     connection.execute_batch("BEGIN IMMEDIATE").map_err(unusable)?;
     // Another process may have made it in between.
     let made = standing(&connection).and_then(|found| {

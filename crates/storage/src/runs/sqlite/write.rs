@@ -92,6 +92,9 @@ pub(super) enum Work {
     },
     /// Writes something, to see whether it can.
     Probe,
+    /// Comes to an end that it should not.
+    #[cfg(test)]
+    Die,
 }
 
 impl Work {
@@ -135,6 +138,9 @@ pub(super) struct Writer {
     data_version: i64,
 }
 
+/// What came of a job, or why nothing did.
+pub(super) type Answer = Result<Done, WriteError>;
+
 /// Why a transaction is given up.
 enum Stop {
     /// The one that asked is told, and nothing was written for it.
@@ -162,26 +168,28 @@ impl Writer {
         Self { connection, broken, tails: BTreeMap::new(), end: None, shapes: BTreeMap::new(), data_version: -1 }
     }
 
-    /// Writes a group, and answers each of it.
-    pub(super) fn write(&mut self, group: Vec<Job>) {
+    /// Writes a group; the answers to each of it.
+    pub(super) fn write(&mut self, group: &[Job]) -> Vec<Answer> {
+        let all = |error: WriteError| group.iter().map(|_| Err(error.clone())).collect();
         if let Some(Broken { fault, for_good: true }) = self.broken() {
-            answer_all(group, &WriteError::Refused(fault));
-            return;
+            return all(WriteError::Refused(fault));
         }
-        match self.transact(&group) {
+        match self.transact(group) {
             Ok(answers) => {
                 self.set_broken(None);
-                group.into_iter().zip(answers).for_each(|(job, answer)| job.answer(answer));
+                answers
             }
             // One that breaks a rule of the schema must not take the others down.
-            Err(Undone::Rule(_)) if group.len() > 1 => group.into_iter().for_each(|job| self.write(vec![job])),
-            Err(Undone::Rule(fault)) => answer_all(group, &WriteError::Refused(fault)),
-            Err(Undone::Medium(error)) => answer_all(group, &error),
+            Err(Undone::Rule(_)) if group.len() > 1 => {
+                group.iter().flat_map(|job| self.write(std::slice::from_ref(job))).collect()
+            }
+            Err(Undone::Rule(fault)) => all(WriteError::Refused(fault)),
+            Err(Undone::Medium(error)) => all(error),
         }
     }
 
     /// Writes a group; an error is everybody's.
-    fn transact(&mut self, group: &[Job]) -> Result<Vec<Result<Done, WriteError>>, Undone> {
+    fn transact(&mut self, group: &[Job]) -> Result<Vec<Answer>, Undone> {
         let outcome = self.begin().and_then(|()| {
             let mut answers = Vec::with_capacity(group.len());
             for job in group {
@@ -291,6 +299,8 @@ impl Writer {
                 let probed = self.connection.prepare_cached("UPDATE store SET probes = probes + 1")?.execute([])?;
                 Ok(Done::Rows(probed as u64))
             }
+            #[cfg(test)]
+            Work::Die => panic!("as the test wants it"),
         }
     }
 
@@ -541,8 +551,4 @@ impl Writer {
     fn set_broken(&self, broken: Option<Broken>) {
         *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = broken;
     }
-}
-
-fn answer_all(group: Vec<Job>, error: &WriteError) {
-    group.into_iter().for_each(|job| job.answer(Err(error.clone())));
 }
