@@ -112,7 +112,7 @@ bench-buckets *ARGS:
     python3 testdata/bench_buckets.py --runpack "${CARGO_TARGET_DIR:-target}/release/runpack" \
         --server "$at/build/release/s3s-fs" --aws "$at/bench-venv/bin/aws" "${rclone[@]}" {{ ARGS }}
 
-# What takes too long for every change: kill -9 in 200 exports on a release build, in 100 pushes, of 100 bucket servers and in 1,000 rounds of our own, half an hour of work under everything clients do, 100,000 losses of power, 10,000 honest packs, fuzzing
+# What takes too long for every change: kill -9 in 200 exports on a release build, in 100 pushes, of 100 bucket servers and in 1,000 rounds of our own, half an hour of work under everything clients do, a run of 1,000,000 triggers, 100,000 losses of power, 10,000 honest packs, fuzzing
 nightly:
     RUNPACK_KILL_ROUNDS=200 cargo test --locked --release -p runpack-daemon --test kill -- --nocapture
     RUNPACK_KILL_ROUNDS=1000 cargo test --locked --release -p runpack-daemon --test killed_store -- --nocapture
@@ -120,6 +120,7 @@ nightly:
     RUNPACK_KILL_ROUNDS=100 cargo test --locked -p runpack-cli --test cut_off -- --nocapture
     RUNPACK_REQUIRE=strace RUNPACK_POWER_ROUNDS=100000 cargo test --locked -p runpack-storage --features sqlite --test power -- --nocapture
     RUNPACK_DEEP=1 cargo test --locked --release -p runpack-cli --test memory -- --nocapture
+    RUNPACK_DEEP=1 cargo test --locked --release -p runpack-daemon --test million -- --nocapture
     RUNPACK_DEEP=1 cargo test --locked -p runpack-core --test honest -- --nocapture
     just fuzz 300
 
