@@ -185,17 +185,16 @@ impl Gatekeeper {
         event: &TriggerEvent,
         call: &Call<'_, R>,
     ) -> Result<Answer, GateError> {
-        let head = self.load(scenario, key)?;
+        let (head, earlier) = bound(scenario, key, self.runs.decided(key, Which::On(&event.trigger_id))?)?;
         let expected = head.counts.total();
         if let Some(error) = engine::provider_missing(scenario, |id| self.registry.contains(&id.into())) {
             let message = error.message.clone();
             self.append_call(expected, head, Vec::new(), call, Err::<&TriggerResult, _>(error))?;
             return Err(GateError::Providers(message));
         }
-        let earlier = self.runs.decided(key, Which::On(&event.trigger_id))?;
         let (head, entries, answer) = match engine::plan(scenario, &head, event, earlier.is_some())? {
             Plan::Closed => {
-                let last = self.runs.decided(key, Which::Newest)?;
+                let last = self.runs.decided(key, Which::Newest)?.and_then(|(_, last)| last);
                 let answer = recall(last.ok_or_else(|| GateError::NotActive(key.run_id.clone()))?, &head);
                 (head, Vec::new(), answer)
             }
@@ -238,7 +237,7 @@ impl Gatekeeper {
         key: &RunKey,
         request: &SubmitRequest,
     ) -> Result<SubmitResult, GateError> {
-        let mut head = self.load(scenario, key)?;
+        let (mut head, earlier) = bound(scenario, key, self.runs.submission(key, &request.submission_id)?)?;
         let expected = head.counts.total();
         let call = Call {
             method: ToolMethod::Submit,
@@ -246,7 +245,6 @@ impl Gatekeeper {
             at: request.submitted_at,
             correlation_id: &request.correlation_id,
         };
-        let earlier = self.runs.submission(key, &request.submission_id)?;
         let (entries, record) = match engine::submit(&mut head, request, earlier.as_ref())? {
             SubmitOutcome::New(record) => (vec![Entry::Submission(record.clone())], record),
             SubmitOutcome::Same(record) => (Vec::new(), record),
@@ -276,10 +274,9 @@ impl Gatekeeper {
         key: &RunKey,
         request: &StatusRequest,
     ) -> Result<ScenarioStatus, GateError> {
-        let head = self.load(scenario, key)?;
+        let (head, (last, packets)) = bound(scenario, key, self.runs.standing(key)?)?;
         let expected = head.counts.total();
-        let last = self.runs.decided(key, Which::Newest)?.map(|decided| decided.decision);
-        let status = engine::status(&head, last.as_ref(), self.runs.packet_ids(key)?);
+        let status = engine::status(&head, last.map(|last| last.decision).as_ref(), packets);
         let call = Call {
             method: ToolMethod::Status,
             request,
@@ -315,9 +312,9 @@ impl Gatekeeper {
     /// # Errors
     /// [`GateError::RunNotFound`], [`GateError::Read`].
     pub fn standing(&self, key: &RunKey) -> Result<ScenarioStatus, GateError> {
-        let head = self.runs.head(key)?.ok_or_else(|| GateError::RunNotFound(key.run_id.clone()))?;
-        let last = self.runs.decided(key, Which::Newest)?.map(|decided| decided.decision);
-        Ok(engine::status(&head, last.as_ref(), self.runs.packet_ids(key)?))
+        let found = self.runs.standing(key)?.ok_or_else(|| GateError::RunNotFound(key.run_id.clone()))?;
+        let (head, (last, packets)) = found;
+        Ok(engine::status(&head, last.map(|last| last.decision).as_ref(), packets))
     }
 
     /// A run as it stands, checked whole, for a pack.
@@ -327,16 +324,6 @@ impl Gatekeeper {
     pub fn run(&self, key: &RunKey) -> Result<StoredRun<'_>, GateError> {
         let run = StoredRun::open(self.runs.as_ref(), key)?;
         run.ok_or_else(|| GateError::RunNotFound(key.run_id.clone()))
-    }
-
-    /// A run is bound to its scenario: a call under another is refused.
-    fn load(&self, scenario: &Scenario, key: &RunKey) -> Result<Head, GateError> {
-        let head = self.runs.head(key)?.ok_or_else(|| GateError::RunNotFound(key.run_id.clone()))?;
-        if head.scenario_id == scenario.spec().scenario_id && head.spec_hash == scenario.digest() {
-            Ok(head)
-        } else {
-            Err(GateError::Scenario(head.scenario_id))
-        }
     }
 
     fn append_call<R: Serialize, A: Serialize>(
@@ -351,6 +338,16 @@ impl Gatekeeper {
         let record = engine::record_call(&mut head, call.method, call.request, answer, call.at, correlation)?;
         entries.push(Entry::ToolCall(record));
         Ok(self.runs.append(expected, &head, &entries)?)
+    }
+}
+
+/// A run is bound to its scenario: a call under another is refused.
+fn bound<T>(scenario: &Scenario, key: &RunKey, found: Option<(Head, T)>) -> Result<(Head, T), GateError> {
+    let (head, with) = found.ok_or_else(|| GateError::RunNotFound(key.run_id.clone()))?;
+    if head.scenario_id == scenario.spec().scenario_id && head.spec_hash == scenario.digest() {
+        Ok((head, with))
+    } else {
+        Err(GateError::Scenario(head.scenario_id))
     }
 }
 

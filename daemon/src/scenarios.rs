@@ -90,4 +90,16 @@ impl Scenarios {
     pub fn get(&self, namespace: NamespaceId, id: &ScenarioId) -> Result<Option<Arc<Scenario>>, ReadError> {
         self.store.scenario(namespace, id)
     }
+
+    /// The namespaces that have a scenario of that id.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn namespaces_of(&self, id: &ScenarioId) -> Result<Vec<NamespaceId>, ReadError> {
+        let all = self.store.scenarios()?.into_iter();
+        Ok(all
+            .filter(|stored| !stored.retired && stored.scenario_id == *id)
+            .map(|stored| stored.namespace_id)
+            .collect())
+    }
 }

@@ -171,6 +171,14 @@ fn each_trouble_of_a_tool_has_its_code_and_status() {
             "control_plane",
             "scenario mismatch for run: other",
         ),
+        (
+            "scenario_start",
+            changed(start("held", "b", false), "/run_config/namespace_id", json!(2)),
+            200,
+            -32030,
+            "control_plane",
+            "namespace mismatch for run: 2",
+        ),
         ("scenario_status", status("held", "none"), 200, -32004, "not_found", "run not found: none"),
         (
             "scenario_next",

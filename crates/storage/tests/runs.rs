@@ -23,8 +23,9 @@ use runpack_core::pack::layout::Log;
 use runpack_storage::runs::sqlite::{ImportError, JournalMode, OpenError, SqliteOptions, SqliteRuns, SyncMode, import};
 use runpack_storage::runs::suite::{self, Story};
 use runpack_storage::runs::{
-    Decided, DeliveryPage, Lease, LeaseTerms, Leased, MemoryRuns, Outbox, Page, Pruned, ReadError, Registered, RunKey,
-    RunStore, ScenarioStore, Settled, ShapeKey, ShapePage, ShapeStore, StoreFault, StoredRun, Which, WriteError,
+    AtHead, Decided, DeliveryPage, Lease, LeaseTerms, Leased, MemoryRuns, Outbox, Page, Pruned, ReadError, Registered,
+    RunKey, RunStore, ScenarioStore, Settled, ShapeKey, ShapePage, ShapeStore, StoreFault, StoredRun, Which,
+    WriteError,
 };
 use rusqlite::Connection;
 use serde_json::json;
@@ -102,9 +103,9 @@ impl RunStore for Pair {
         create(head: &Head, entries: &[Entry]) -> Result<(), WriteError>;
         append(expected: u64, head: &Head, entries: &[Entry]) -> Result<(), WriteError>;
         head(key: &RunKey) -> Result<Option<Head>, ReadError>;
-        decided(key: &RunKey, which: Which<'_>) -> Result<Option<Decided>, ReadError>;
-        packet_ids(key: &RunKey) -> Result<Vec<PacketId>, ReadError>;
-        submission(key: &RunKey, id: &SubmissionId) -> Result<Option<SubmissionRecord>, ReadError>;
+        decided(key: &RunKey, which: Which<'_>) -> AtHead<Option<Decided>>;
+        standing(key: &RunKey) -> AtHead<(Option<Decided>, Vec<PacketId>)>;
+        submission(key: &RunKey, id: &SubmissionId) -> AtHead<Option<SubmissionRecord>>;
         page(key: &RunKey, log: Log, after: u64, limit: usize) -> Result<Page, ReadError>;
         list(after: Option<&RunKey>, limit: usize) -> Result<Vec<Head>, ReadError>;
         check(key: &RunKey) -> Result<Head, ReadError>;
@@ -160,6 +161,13 @@ fn stored(dir: &Path, options: &SqliteOptions) -> (SqliteRuns, Story) {
     (store, story)
 }
 
+/// A run of so many entries that the places of all are written down.
+fn crowd(store: &SqliteRuns, run: &str) {
+    let (mut story, mut entries) = Story::begin(&suite::scenario("kept", 10), run, 1);
+    (0..1_100).for_each(|n| entries.extend(story.submit(&n.to_string(), json!(n))));
+    store.create(story.head(), &entries).unwrap();
+}
+
 fn shapes() -> [DataShapeRecord; 3] {
     [("s", "1"), ("r", "1"), ("s", "2")].map(|(id, version)| suite::shape(1, 1, id, version, "kept"))
 }
@@ -207,21 +215,35 @@ fn every_change_of_a_row_is_found() {
     };
     let mut lies: Vec<String> = Vec::new();
     for seq in [1, 2, 3, 7, 12] {
-        lies.push(format!("DELETE FROM entries WHERE seq = {seq}"));
+        lies.push(format!("DELETE FROM entries WHERE run = 1 AND seq = {seq}"));
         for byte in [0, 1, 20, 60] {
-            lies.push(format!("UPDATE entries SET {} WHERE seq = {seq}", edit("body", byte)));
+            lies.push(format!("UPDATE entries SET {} WHERE run = 1 AND seq = {seq}", edit("body", byte)));
         }
-        lies.push(format!("UPDATE entries SET digest = zeroblob(32) WHERE seq = {seq}"));
-        lies.push(format!("UPDATE entries SET previous = zeroblob(32) WHERE seq = {seq}"));
-        lies.push(format!("UPDATE entries SET subject = 'other' WHERE seq = {seq}"));
-        lies.push(format!("UPDATE entries SET seq = seq + 1000 WHERE seq = {seq}"));
+        lies.push(format!("UPDATE entries SET digest = zeroblob(32) WHERE run = 1 AND seq = {seq}"));
+        lies.push(format!("UPDATE entries SET previous = zeroblob(32) WHERE run = 1 AND seq = {seq}"));
+        lies.push(format!("UPDATE entries SET subject = 'other' WHERE run = 1 AND seq = {seq}"));
+        lies.push(format!("UPDATE entries SET seq = seq + 100000 WHERE run = 1 AND seq = {seq}"));
     }
-    lies.push("DELETE FROM entries WHERE seq = (SELECT max(seq) FROM entries)".to_owned());
-    lies.push("UPDATE entries SET log = 4 WHERE log = 1 AND seq = 1".to_owned());
-    lies.push("UPDATE entries SET run = run + 1 WHERE seq = 3".to_owned());
+    lies.push("DELETE FROM entries WHERE entry = (SELECT max(entry) FROM entries WHERE run = 1)".to_owned());
+    lies.push("UPDATE entries SET log = 4 WHERE run = 1 AND log = 1 AND seq = 1".to_owned());
+    lies.push("UPDATE entries SET run = run + 7 WHERE run = 1 AND seq = 3".to_owned());
     lies.push("DELETE FROM heads".to_owned());
     lies.push("UPDATE heads SET digest = zeroblob(32)".to_owned());
     lies.push("UPDATE heads SET seq = seq - 1".to_owned());
+    lies.push("UPDATE heads SET decided = 0".to_owned());
+    lies.push("UPDATE heads SET last = zeroblob(32)".to_owned());
+    // Entries that are there twice, or under numbers that no entry of a run has.
+    for (seq, log) in [("seq", 1), ("seq + 100000", 1), ("0", 1), ("-1", 1), ("seq + 100000", 5)] {
+        lies.push(format!(
+            "INSERT INTO entries (run, seq, log, subject, previous, digest, body) \
+             SELECT run, {seq}, log, NULL, previous, digest, body FROM entries WHERE run = 1 AND log = {log} LIMIT 1"
+        ));
+    }
+    // Two that changed places in time.
+    lies.push("UPDATE entries SET entry = 100009 - seq WHERE run = 1".to_owned());
+    lies.push("UPDATE entries SET entry = entry + 100000 WHERE log = 3".to_owned());
+    lies.push("UPDATE runs SET run = run + (1 << 27)".to_owned());
+    lies.push("UPDATE runs SET run = -1 WHERE run = 1".to_owned());
     for byte in [0, 12, 60, 150] {
         lies.push(format!("UPDATE heads SET {}", edit("body", byte)));
         lies.push(format!("UPDATE runs SET {}", edit("origin", byte)));
@@ -243,19 +265,41 @@ fn every_change_of_a_row_is_found() {
     }
     lies.push("DELETE FROM shapes WHERE n = 1".to_owned());
     lies.push("DELETE FROM shapes WHERE n = 2".to_owned());
-    lies.push("UPDATE runs SET run_id = 'other'".to_owned());
+    lies.push("UPDATE runs SET run_id = 'other' WHERE run = 1".to_owned());
     lies.push("UPDATE runs SET tenant_id = 0".to_owned());
     lies.push("UPDATE scenarios SET spec_hash = zeroblob(32)".to_owned());
     lies.push("DELETE FROM runs".to_owned());
     lies.push("UPDATE store SET pruning = 1".to_owned());
+    for placed in [false, true] {
+        every_lie_is_found(&lies, placed);
+    }
+    let places = [
+        "DELETE FROM places WHERE place & 68719476735 = 3",
+        "DELETE FROM places WHERE entry = (SELECT max(entry) FROM entries WHERE run = 1)",
+        "UPDATE places SET entry = entry + 1 WHERE place & 68719476735 = 3",
+        "UPDATE places SET log = 6 WHERE log = 1",
+        "UPDATE places SET place = place + (1 << 40) WHERE place & 68719476735 = 3",
+        "UPDATE places SET place = place - 3 WHERE place & 68719476735 = 3",
+        "UPDATE store SET placed = 0",
+        "UPDATE store SET placed = 7",
+    ];
+    every_lie_is_found(&places.map(str::to_owned), true);
+}
+
+/// Neither `verify` nor who would make a pack of the run is told any of these,
+/// whether the places of its entries are written down or not.
+fn every_lie_is_found(lies: &[String], placed: bool) {
     let dir = tempfile::tempdir().unwrap();
     let (store, story) = stored(dir.path(), &SqliteOptions::default());
+    if placed {
+        crowd(&store, "crowd");
+    }
     drop(store);
     let honest = fs::read(dir.path().join("store.db")).unwrap();
     let path = dir.path().join("lie.db");
     for lie in lies {
         fs::write(&path, &honest).unwrap();
-        assert!(tamper(&path, &lie) > 0, "{lie} changes something");
+        assert!(tamper(&path, lie) > 0, "{lie} changes something");
         let store = SqliteRuns::open_reading(&path).unwrap();
         assert!(!store.verify().unwrap().damage.is_empty(), "{lie} passes");
         let elsewhere = ["UPDATE scenarios", "UPDATE store", "UPDATE shapes", "DELETE FROM shapes"];
@@ -452,6 +496,7 @@ fn every_flipped_bit_is_found() {
         bytes("SELECT body FROM entries WHERE seq = 5"),
         bytes("SELECT digest FROM entries WHERE seq = 12"),
         bytes("SELECT body FROM heads"),
+        bytes("SELECT CAST(last || body AS BLOB) FROM heads"),
         bytes("SELECT origin FROM runs"),
         bytes("SELECT body FROM shapes WHERE n = 2"),
         bytes("SELECT digest FROM shapes WHERE n = 3"),
@@ -469,7 +514,7 @@ fn every_flipped_bit_is_found() {
             copies.iter().for_each(|at| file.write_all_at(&[part[byte] ^ mask], (at + byte) as u64).unwrap());
             let store = SqliteRuns::open_reading(&path).unwrap();
             assert!(!store.verify().unwrap().damage.is_empty(), "bit {bit} of {}", String::from_utf8_lossy(&part));
-            assert!(n > 3 || !matches!(StoredRun::open(&store, &story.key()), Ok(Some(_))), "bit {bit}");
+            assert!(n > 4 || !matches!(StoredRun::open(&store, &story.key()), Ok(Some(_))), "bit {bit}");
             copies.iter().for_each(|at| file.write_all_at(&part[byte..=byte], (at + byte) as u64).unwrap());
         }
     }
@@ -571,17 +616,17 @@ fn only_our_own_files_are_opened() {
     };
     let foreign = make("foreign", "CREATE TABLE t (x)");
     let reference = make("reference", "CREATE TABLE store_meta (version); CREATE TABLE run_state_versions (x)");
-    let newer = make("newer", "CREATE TABLE t (x); PRAGMA application_id = 1380993860; PRAGMA user_version = 4");
-    let older = make("older", "CREATE TABLE t (x); PRAGMA application_id = 1380993860; PRAGMA user_version = 2");
+    let newer = make("newer", "CREATE TABLE t (x); PRAGMA application_id = 1380993860; PRAGMA user_version = 5");
+    let older = make("older", "CREATE TABLE t (x); PRAGMA application_id = 1380993860; PRAGMA user_version = 3");
     let text = dir.path().join("text");
     fs::write(&text, "no database at all").unwrap();
     type Open = fn(&Path) -> Result<SqliteRuns, OpenError>;
     for open in [(|path| SqliteRuns::open(path, &SqliteOptions::default())) as Open, SqliteRuns::open_reading] {
         assert!(matches!(open(&foreign), Err(OpenError::Foreign(_))));
         assert!(matches!(open(&reference), Err(OpenError::Reference(_))));
-        assert!(matches!(open(&newer), Err(OpenError::Newer { version: 4, .. })));
+        assert!(matches!(open(&newer), Err(OpenError::Newer { version: 5, .. })));
         let refused = open(&older).unwrap_err();
-        assert!(matches!(refused, OpenError::Older { version: 2, .. }));
+        assert!(matches!(refused, OpenError::Older { version: 3, .. }));
         assert!(refused.to_string().contains("\nhint: let the runpackd that wrote it export its runs"), "{refused}");
         assert!(matches!(open(&text), Err(OpenError::Unusable { .. })));
     }

@@ -14,9 +14,9 @@ use serde::Serialize;
 use super::outbox::{Queued, RAN_OUT, named, queued, record};
 use super::shapes::Filling;
 use super::{
-    Decided, Defined, DeliveryOutcome, DeliveryPage, DeliveryRecord, LEASES_BYTES_MAX, LEASES_MAX, Lease, LeaseTerms,
-    Leased, Outbox, PAGE_ENTRIES_MAX, Page, Pruned, ReadError, Registered, RunKey, RunStore, ScenarioStore, Settled,
-    ShapeKey, ShapePage, ShapeStore, StoreFault, StoredScenario, Which, WriteError,
+    AtHead, Decided, Defined, DeliveryOutcome, DeliveryPage, DeliveryRecord, LEASES_BYTES_MAX, LEASES_MAX, Lease,
+    LeaseTerms, Leased, Outbox, PAGE_ENTRIES_MAX, Page, Pruned, ReadError, Registered, RunKey, RunStore, ScenarioStore,
+    Settled, ShapeKey, ShapePage, ShapeStore, StoreFault, StoredScenario, Which, WriteError,
 };
 
 /// Runs, scenarios and data shapes that live as long as the process.
@@ -97,30 +97,21 @@ impl RunStore for MemoryRuns {
         Ok(self.read(key, |stored| Head::of(&stored.state)))
     }
 
-    fn decided(&self, key: &RunKey, which: Which<'_>) -> Result<Option<Decided>, ReadError> {
-        let decided = |stored: &Stored| {
-            let state = &stored.state;
-            let index = match which {
-                Which::Newest => state.decisions.len().checked_sub(1)?,
-                Which::On(trigger) => *stored.decided.get(trigger)?,
-            };
-            let decision = state.decisions[index].clone();
-            let gate_evals = slice(&state.gate_evals, stored.evaluated.get(&decision.trigger_id));
-            let packets = slice(&state.packets, stored.issued.get(&decision.decision_id));
-            Some(Decided { decision, gate_evals, packets })
+    fn decided(&self, key: &RunKey, which: Which<'_>) -> AtHead<Option<Decided>> {
+        Ok(self.read(key, |stored| (Head::of(&stored.state), stored.decided(which))))
+    }
+
+    fn standing(&self, key: &RunKey) -> AtHead<(Option<Decided>, Vec<PacketId>)> {
+        let standing = |stored: &Stored| {
+            let ids = stored.state.packets.iter().map(|packet| packet.envelope.packet_id.clone()).collect();
+            (Head::of(&stored.state), (stored.decided(Which::Newest), ids))
         };
-        Ok(self.read(key, decided).flatten())
+        Ok(self.read(key, standing))
     }
 
-    fn packet_ids(&self, key: &RunKey) -> Result<Vec<PacketId>, ReadError> {
-        let ids =
-            |stored: &Stored| stored.state.packets.iter().map(|packet| packet.envelope.packet_id.clone()).collect();
-        Ok(self.read(key, ids).unwrap_or_default())
-    }
-
-    fn submission(&self, key: &RunKey, id: &SubmissionId) -> Result<Option<SubmissionRecord>, ReadError> {
+    fn submission(&self, key: &RunKey, id: &SubmissionId) -> AtHead<Option<SubmissionRecord>> {
         let found = |stored: &Stored| stored.submitted.get(id).map(|&index| stored.state.submissions[index].clone());
-        Ok(self.read(key, found).flatten())
+        Ok(self.read(key, |stored| (Head::of(&stored.state), found(stored))))
     }
 
     fn page(&self, key: &RunKey, log: Log, after: u64, limit: usize) -> Result<Page, ReadError> {
@@ -463,6 +454,18 @@ fn slice<T: Clone>(log: &[T], range: Option<&Range<usize>>) -> Vec<T> {
 }
 
 impl Stored {
+    fn decided(&self, which: Which<'_>) -> Option<Decided> {
+        let state = &self.state;
+        let index = match which {
+            Which::Newest => state.decisions.len().checked_sub(1)?,
+            Which::On(trigger) => *self.decided.get(trigger)?,
+        };
+        let decision = state.decisions[index].clone();
+        let gate_evals = slice(&state.gate_evals, self.evaluated.get(&decision.trigger_id));
+        let packets = slice(&state.packets, self.issued.get(&decision.decision_id));
+        Some(Decided { decision, gate_evals, packets })
+    }
+
     fn new(head: &Head) -> Self {
         Self {
             state: head.empty_state(),

@@ -58,23 +58,24 @@ pub trait RunStore: Send + Sync {
     /// See [`ReadError`].
     fn head(&self, key: &RunKey) -> Result<Option<Head>, ReadError>;
 
-    /// A decision with what was logged around it.
+    /// A decision with what was logged around it, if there is one.
     ///
     /// # Errors
     /// See [`ReadError`].
-    fn decided(&self, key: &RunKey, which: Which<'_>) -> Result<Option<Decided>, ReadError>;
+    fn decided(&self, key: &RunKey, which: Which<'_>) -> AtHead<Option<Decided>>;
 
-    /// The ids of all packets in the order issued, repeats included.
+    /// The newest decision, and the ids of all packets in the order issued,
+    /// repeats included.
     ///
     /// # Errors
     /// See [`ReadError`].
-    fn packet_ids(&self, key: &RunKey) -> Result<Vec<PacketId>, ReadError>;
+    fn standing(&self, key: &RunKey) -> AtHead<(Option<Decided>, Vec<PacketId>)>;
 
-    /// The submission of that id.
+    /// The submission of that id, if there is one.
     ///
     /// # Errors
     /// See [`ReadError`].
-    fn submission(&self, key: &RunKey, id: &SubmissionId) -> Result<Option<SubmissionRecord>, ReadError>;
+    fn submission(&self, key: &RunKey, id: &SubmissionId) -> AtHead<Option<SubmissionRecord>>;
 
     /// Entries of a log as canonical JSON, oldest first: from the beginning with
     /// `after` 0, or from where an earlier page ended. At most
@@ -129,6 +130,10 @@ impl RunKey {
         Self { tenant_id: head.tenant_id, namespace_id: head.namespace_id, run_id: head.run_id.clone() }
     }
 }
+
+/// Something of a run, and where the run stood at the moment it was read; `None`
+/// if there is no such run.
+pub type AtHead<T> = Result<Option<(Head, T)>, ReadError>;
 
 /// Which decision is meant.
 #[derive(Debug, Clone, Copy)]

@@ -233,10 +233,12 @@ fn a_run_is_kept_as_it_was_logged(store: &dyn RunStore) {
     assert_eq!(store.head(&key).unwrap().as_ref(), Some(story.head()), "the head is the one appended last");
     assert_eq!(store.check(&key).unwrap(), *story.head(), "and comes out of the entries");
     assert_eq!(logs(store, &key), written(state), "the logs are those that were appended");
-    let newest = store.decided(&key, Which::Newest).unwrap().unwrap();
+    let newest = store.decided(&key, Which::Newest).unwrap().and_then(|(_, decided)| decided).unwrap();
     assert_eq!(Some(&newest.decision), state.decisions.last());
     for decision in &state.decisions {
-        let decided = store.decided(&key, Which::On(&decision.trigger_id)).unwrap().unwrap();
+        let (head, decided) = store.decided(&key, Which::On(&decision.trigger_id)).unwrap().unwrap();
+        let decided = decided.unwrap();
+        assert_eq!(head, *story.head(), "it comes with where the run stands");
         let evals: Vec<_> = state.gate_evals.iter().filter(|eval| eval.trigger_id == decision.trigger_id).collect();
         let packets: Vec<_> =
             state.packets.iter().filter(|packet| packet.decision_id == decision.decision_id).collect();
@@ -245,9 +247,10 @@ fn a_run_is_kept_as_it_was_logged(store: &dyn RunStore) {
         assert_eq!(decided.packets.iter().collect::<Vec<_>>(), packets, "of {}", decision.trigger_id);
     }
     let ids: Vec<_> = state.packets.iter().map(|packet| packet.envelope.packet_id.clone()).collect();
-    assert_eq!(store.packet_ids(&key).unwrap(), ids);
+    assert_eq!(store.standing(&key).unwrap(), Some((story.head().clone(), (Some(newest), ids))));
     for submission in &state.submissions {
-        assert_eq!(store.submission(&key, &submission.submission_id).unwrap().as_ref(), Some(submission));
+        let found = store.submission(&key, &submission.submission_id).unwrap();
+        assert_eq!(found, Some((story.head().clone(), Some(submission.clone()))));
     }
     for limit in [1, 2, 1_000, usize::MAX] {
         let (mut found, mut after) = (Vec::new(), 0);
@@ -292,7 +295,7 @@ fn what_is_not_there_is_not_found(store: &dyn RunStore) {
     let missing = stranger.key();
     assert_eq!(store.head(&missing).unwrap(), None);
     assert_eq!(store.decided(&missing, Which::Newest).unwrap(), None);
-    assert_eq!(store.packet_ids(&missing).unwrap(), Vec::new());
+    assert_eq!(store.standing(&missing).unwrap(), None);
     assert_eq!(store.submission(&missing, &"s".into()).unwrap(), None);
     assert_eq!(store.page(&missing, Log::Triggers, 0, 10).unwrap().entries, Vec::<Vec<u8>>::new());
     assert!(StoredRun::open(store, &missing).unwrap().is_none());
@@ -301,8 +304,10 @@ fn what_is_not_there_is_not_found(store: &dyn RunStore) {
     let outcome = store.append(total, stranger.head(), &late);
     assert_eq!(outcome, Err(WriteError::NotFound(missing.run_id.clone())));
     assert_eq!(entries.len() as u64, total);
-    assert_eq!(store.decided(&story.key(), Which::On(&"nobody's".into())).unwrap(), None);
-    assert_eq!(store.submission(&story.key(), &"nobody's".into()).unwrap(), None);
+    let head = story.head();
+    let nothing = store.decided(&story.key(), Which::On(&"nobody's".into())).unwrap();
+    assert_eq!(nothing, Some((head.clone(), None)));
+    assert_eq!(store.submission(&story.key(), &"nobody's".into()).unwrap(), Some((head.clone(), None)));
 }
 
 fn runs_of_other_namespaces_are_other_runs(store: &dyn RunStore) {
@@ -370,7 +375,7 @@ fn of_two_writers_one_wins(store: &dyn RunStore) {
         for turn in 0..EACH {
             let trigger = format!("{writer}-{turn}");
             let decided = store.decided(&key, Which::On(&trigger.as_str().into())).unwrap();
-            assert!(decided.is_some(), "{trigger} was acknowledged");
+            assert!(decided.is_some_and(|(_, decided)| decided.is_some()), "{trigger} was acknowledged");
         }
     }
 }

@@ -7,11 +7,13 @@ use runpack_core::canon::Digest;
 use runpack_core::engine::{Followed, Head};
 use runpack_core::model::{DecisionRecord, PacketRecord, SubmissionId};
 use runpack_core::pack::layout::Log;
-use rusqlite::{Connection, OptionalExtension as _, Rows, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::outbox::{self, Line};
-use super::read::{Found, SHAPE, StoredShape, damaged, find, key_of, parse, scenario_of, scenarios};
-use super::rows::{LOGS, Tombstone, chained, link, number};
+use super::read::{
+    ENTRY, Found, LATE, PLACED, SHAPE, Stored, StoredShape, damaged, find, key_of, parse, scenario_of, scenarios,
+};
+use super::rows::{SEQ_MAX, Tombstone, chained, place};
 use super::{SqliteRuns, digest_of, whole};
 use crate::runs::outbox::{About, named};
 use crate::runs::{Damage, DeliveryOutcome, ReadError, RunKey};
@@ -94,12 +96,20 @@ fn file(connection: &Connection, report: &mut StoreReport) -> Result<(), ReadErr
     let mut statement = connection.prepare("PRAGMA integrity_check(10)")?;
     let lines: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
     lines.into_iter().filter(|line| line != "ok").for_each(|line| found("file", line));
-    for table in ["entries", "heads", "outbox", "deliveries"] {
-        let sql = format!("SELECT count(*) FROM {table} WHERE run NOT IN (SELECT run FROM runs)");
+    for (table, run) in
+        [("entries", "run"), ("places", "place >> 36"), ("heads", "run"), ("outbox", "run"), ("deliveries", "run")]
+    {
+        let sql = format!("SELECT count(*) FROM {table} WHERE {run} NOT IN (SELECT run FROM runs)");
         let orphans: i64 = connection.query_row(&sql, [], |row| row.get(0))?;
         if orphans > 0 {
             found(table, format!("{orphans} rows belong to no run"));
         }
+    }
+    let sql = "SELECT count(*) FROM entries e WHERE e.entry <= (SELECT placed FROM store) AND NOT EXISTS \
+               (SELECT 1 FROM places p WHERE p.place = e.run << 36 | e.seq AND p.entry = e.entry)";
+    let lost: i64 = connection.query_row(sql, [], |row| row.get(0))?;
+    if lost > 0 {
+        found("entries", format!("{lost} rows are not where their run has its entries"));
     }
     let pruning: i64 = connection.query_row("SELECT pruning FROM store", [], |row| row.get(0))?;
     if pruning != 0 {
@@ -118,22 +128,9 @@ fn whole_run(connection: &Connection, key: &RunKey) -> Result<Found, ReadError> 
 /// Follows the chain of a run and works out its head.
 pub(super) fn run(connection: &Connection, found: &Found) -> Result<Head, ReadError> {
     let mut head = found.origin.clone().head();
-    let mut last = found.first;
-    let mut seq = 0;
-    let sql = "SELECT seq, subject, body, previous, digest FROM entries WHERE run = ?1 AND log = ?2 ORDER BY seq";
-    let mut statements = LOGS.iter().map(|_| connection.prepare(sql)).collect::<Result<Vec<_>, _>>()?;
-    let mut logs = Vec::new();
-    for (statement, log) in statements.iter_mut().zip(LOGS) {
-        let mut reader = Reader { log, rows: statement.query(params![found.run, number(log)])?, waiting: None };
-        reader.advance()?;
-        logs.push(reader);
-    }
-    loop {
-        let next = logs.iter_mut().filter(|reader| reader.waiting.is_some()).min_by_key(|reader| reader.seq());
-        let Some(reader) = next else { break };
-        let log = reader.log;
-        let Some(entry) = reader.waiting.take() else { break };
-        reader.advance()?;
+    let (mut last, mut decided, mut seq) = (found.first, 0, 0);
+    let mut each = |row: &Row<'_>| -> Result<(), ReadError> {
+        let entry = Stored::of(row)?;
         if entry.seq != seq + 1 {
             return Err(found.entry(seq + 1, "it is missing"));
         }
@@ -141,24 +138,38 @@ pub(super) fn run(connection: &Connection, found: &Found) -> Result<Head, ReadEr
         if entry.previous != last {
             return Err(found.entry(seq, "it does not follow the entry before"));
         }
-        if link(&last, seq, log, &entry.body) != entry.digest {
+        if !entry.is_sound() {
             return Err(found.entry(seq, "it is not what its digest says"));
         }
         last = entry.digest;
-        follow(&mut head, log, &entry).map_err(|problem| found.entry(seq, &problem))?;
+        if entry.log == Some(Log::Decisions) {
+            decided = entry.entry;
+        }
+        follow(&mut head, &entry).map_err(|problem| found.entry(seq, &problem))
+    };
+    let mut statement = connection.prepare_cached(&format!("SELECT {ENTRY} FROM {PLACED} ORDER BY p.place"))?;
+    // No entry has the number 0.
+    let mut rows = statement.query([found.run, place(found.run, 0) - 1, place(found.run, SEQ_MAX)])?;
+    while let Some(row) = rows.next()? {
+        each(row)?;
     }
-    if head != found.head || last != found.last {
+    let mut statement = connection.prepare_cached(&format!("SELECT {ENTRY} FROM {LATE} ORDER BY e.entry"))?;
+    let mut rows = statement.query([found.run])?;
+    while let Some(row) = rows.next()? {
+        each(row)?;
+    }
+    if head != found.head || last != found.last || decided != found.decided {
         return Err(damaged(&found.key(), "head", "its entries come to another"));
     }
     Ok(head)
 }
 
-fn follow(head: &mut Head, log: Log, entry: &Chained) -> Result<(), String> {
+fn follow(head: &mut Head, entry: &Stored) -> Result<(), String> {
     let filed = |subject: &str| match entry.subject.as_deref() == Some(subject) {
         true => Ok(()),
         false => Err("it is filed under another id".to_owned()),
     };
-    match log {
+    match entry.log.ok_or("it is of no log")? {
         Log::Triggers => head.follow(Followed::Trigger),
         Log::GateEvals => head.follow(Followed::GateEval),
         Log::Packets => head.follow(Followed::Packet),
@@ -178,45 +189,10 @@ fn follow(head: &mut Head, log: Log, entry: &Chained) -> Result<(), String> {
             head.follow(Followed::Decision(&decision));
         }
     }
-    if entry.subject.is_some() && !matches!(log, Log::Decisions | Log::Submissions) {
+    if entry.subject.is_some() && !matches!(entry.log, Some(Log::Decisions | Log::Submissions)) {
         return Err("it is filed under an id".to_owned());
     }
     Ok(())
-}
-
-struct Chained {
-    seq: u64,
-    subject: Option<String>,
-    body: Vec<u8>,
-    previous: Digest,
-    digest: Digest,
-}
-
-/// One log of a run, an entry ahead.
-struct Reader<'s> {
-    log: Log,
-    rows: Rows<'s>,
-    waiting: Option<Chained>,
-}
-
-impl Reader<'_> {
-    fn seq(&self) -> u64 {
-        self.waiting.as_ref().map_or(u64::MAX, |entry| entry.seq)
-    }
-
-    fn advance(&mut self) -> Result<(), ReadError> {
-        self.waiting = match self.rows.next()? {
-            None => None,
-            Some(row) => Some(Chained {
-                seq: whole(row.get(0)?)?,
-                subject: row.get(1)?,
-                body: row.get(2)?,
-                previous: digest_of(row, 3)?,
-                digest: digest_of(row, 4)?,
-            }),
-        };
-        Ok(())
-    }
 }
 
 /// Where a delivery stands, and what its log said last.

@@ -1,6 +1,7 @@
 //! Runs, scenarios, data shapes and deliveries in a SQLite file.
 
 mod check;
+mod desk;
 mod import;
 mod outbox;
 mod read;
@@ -11,9 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use runpack_beneath::{private, sync_directory_of};
@@ -27,22 +26,21 @@ use rusqlite::{Connection, OpenFlags};
 use serde::Deserialize;
 
 use super::{
-    Decided, Defined, Page, Pruned, ReadError, Registered, RunKey, RunStore, ScenarioStore, ShapeKey, ShapePage,
-    ShapeStore, StoreFault, StoredScenario, Which, WriteError,
+    AtHead, Decided, Defined, Page, Pruned, ReadError, Registered, RunKey, RunStore, ScenarioStore, ShapeKey,
+    ShapePage, ShapeStore, StoreFault, StoredScenario, Which, WriteError,
 };
 pub use check::StoreReport;
+use desk::Desk;
 pub use import::{ImportError, Imported, import};
 use rows::{Origin, Row, Standing};
-use write::{Done, Job, Work, Writer};
+use write::{Done, Work, Writer};
 
 /// Marks a file as ours: `RPKD`.
 const APPLICATION_ID: i64 = 0x5250_4b44;
 
-/// The version of `schema.sql`. Version 1 kept no data shapes, 2 no deliveries.
-const SCHEMA_VERSION: i64 = 3;
-
-/// Writes that wait for the writer; more wait for room.
-const QUEUE_MAX: usize = 1_024;
+/// The version of `schema.sql`. Version 1 kept no data shapes, 2 no deliveries, 3
+/// the entries of all runs in the order they came.
+const SCHEMA_VERSION: i64 = 4;
 
 /// Connections kept for reading.
 const READERS_MAX: usize = 8;
@@ -146,16 +144,16 @@ pub enum OpenError {
 
 /// A run store in a file. Several processes may have the same one open.
 ///
-/// One thread writes, in groups that wait for the disk together; an append is
-/// answered after the commit that holds it. Readers do not wait for it.
+/// One writes at a time, for all that wait, and these wait for the disk together;
+/// an append is answered after the commit that holds it. Readers do not wait for
+/// it.
 pub struct SqliteRuns {
     path: PathBuf,
     opening: Opening,
     busy_timeout: Duration,
     readers: Mutex<Vec<Connection>>,
-    /// Gone once the store is being closed; not there in one that is only read.
-    jobs: Option<SyncSender<Job>>,
-    writer: Option<JoinHandle<()>>,
+    /// Not there in a store that is only read.
+    desk: Option<Desk>,
     broken: Arc<Mutex<Option<Broken>>>,
     scenarios: Mutex<BTreeMap<Digest, Arc<Scenario>>>,
     /// Whether packets are queued for delivery.
@@ -221,17 +219,13 @@ impl SqliteRuns {
         }
         let connection = writing(path, options)?;
         let broken = Arc::new(Mutex::new(None));
-        let (jobs, waiting) = sync_channel(QUEUE_MAX);
-        let writer = Writer::new(connection, broken.clone());
-        let writer =
-            std::thread::Builder::new().name("run-store".to_owned()).spawn(move || writer.run(&waiting)).map_err(io)?;
+        let desk = Some(Desk::new(Writer::new(connection, broken.clone())));
         Ok(Self {
             path: path.to_owned(),
             opening: Opening::Writing,
             busy_timeout: options.busy_timeout,
             readers: Mutex::default(),
-            jobs: Some(jobs),
-            writer: Some(writer),
+            desk,
             broken,
             scenarios: Mutex::default(),
             outbox: false,
@@ -273,8 +267,7 @@ impl SqliteRuns {
             opening,
             busy_timeout: Duration::from_secs(5),
             readers: Mutex::default(),
-            jobs: None,
-            writer: None,
+            desk: None,
             broken: Arc::default(),
             scenarios: Mutex::default(),
             outbox: false,
@@ -339,23 +332,35 @@ impl SqliteRuns {
     fn reading<T>(&self, read: impl FnOnce(&Connection) -> Result<T, ReadError>) -> Result<T, ReadError> {
         let pooled = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let connection = pooled.map_or_else(|| self.connect(), Ok)?;
-        let transaction = connection.unchecked_transaction()?;
-        let outcome = read(&transaction);
-        drop(transaction);
+        // Said in statements that are kept: reading them anew costs as much as a look at a head.
+        let say = |what: &str| connection.prepare_cached(what)?.execute([]);
+        say("BEGIN")?;
+        let outcome = read(&connection);
+        let ended = say("COMMIT");
         // A connection that failed may fail again; the next is a new one.
-        if !matches!(outcome, Err(ReadError::Unreadable(_))) {
+        if ended.is_ok() && !matches!(outcome, Err(ReadError::Unreadable(_))) {
             self.give_back(connection);
         }
         outcome
     }
 
+    fn at_head<T>(
+        &self,
+        key: &RunKey,
+        read: impl FnOnce(&Connection, &read::Found) -> Result<T, ReadError>,
+    ) -> AtHead<T> {
+        self.reading(|connection| match read::find(connection, key)? {
+            Some(run) => {
+                let found = read(connection, &run)?;
+                Ok(Some((run.head, found)))
+            }
+            None => Ok(None),
+        })
+    }
+
     fn send(&self, work: Work) -> Result<Done, WriteError> {
-        let gone = || WriteError::Refused(StoreFault("it is open for reading only, or being closed".to_owned()));
-        let (reply, answer) = sync_channel(1);
-        self.jobs.as_ref().ok_or_else(gone)?.send(Job { work, reply }).map_err(|_| gone())?;
-        // The writer answers every job, unless it came to an end it should not.
-        let lost = || WriteError::Unknown(StoreFault("the writer came to an unforeseen end".to_owned()));
-        answer.recv().unwrap_or_else(|_| Err(lost()))
+        let closed = || WriteError::Refused(StoreFault("it is open for reading only".to_owned()));
+        self.desk.as_ref().ok_or_else(closed)?.write(work)
     }
 }
 
@@ -363,10 +368,7 @@ impl Drop for SqliteRuns {
     fn drop(&mut self) {
         // Readers first: whoever closes last tidies the log away.
         self.readers.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
-        self.jobs = None;
-        if let Some(writer) = self.writer.take() {
-            let _ = writer.join();
-        }
+        self.desk = None;
     }
 }
 
@@ -374,7 +376,7 @@ impl RunStore for SqliteRuns {
     fn create(&self, head: &Head, entries: &[Entry]) -> Result<(), WriteError> {
         let key = RunKey::of(head);
         let origin = to_vec(&Origin::of(head)).map_err(|error| unwritable(&error))?;
-        let standing = Standing::of(head, Digest::of(&origin));
+        let standing = standing_of(head)?;
         let (rows, deliveries) = (rows_of(entries)?, self.queued(head, entries)?);
         self.send(Work::Create { key, origin, standing, rows, deliveries }).map(drop)
     }
@@ -384,8 +386,7 @@ impl RunStore for SqliteRuns {
             let problem = "the head does not count what is appended".to_owned();
             return Err(WriteError::Refused(StoreFault(problem)));
         }
-        // The writer knows what the newest entry's digest comes to.
-        let standing = Standing::of(head, Digest::from([0; 32]));
+        let standing = standing_of(head)?;
         let (key, rows, deliveries) = (RunKey::of(head), rows_of(entries)?, self.queued(head, entries)?);
         self.send(Work::Append { key, expected, standing, rows, deliveries }).map(drop)
     }
@@ -394,25 +395,16 @@ impl RunStore for SqliteRuns {
         self.reading(|connection| Ok(read::find(connection, key)?.map(|run| run.head)))
     }
 
-    fn decided(&self, key: &RunKey, which: Which<'_>) -> Result<Option<Decided>, ReadError> {
-        self.reading(|connection| match read::find(connection, key)? {
-            Some(run) => run.decided(connection, which),
-            None => Ok(None),
-        })
+    fn decided(&self, key: &RunKey, which: Which<'_>) -> AtHead<Option<Decided>> {
+        self.at_head(key, |connection, run| run.decided(connection, which))
     }
 
-    fn packet_ids(&self, key: &RunKey) -> Result<Vec<PacketId>, ReadError> {
-        self.reading(|connection| match read::find(connection, key)? {
-            Some(run) => run.packet_ids(connection),
-            None => Ok(Vec::new()),
-        })
+    fn standing(&self, key: &RunKey) -> AtHead<(Option<Decided>, Vec<PacketId>)> {
+        self.at_head(key, |connection, run| Ok((run.decided(connection, Which::Newest)?, run.packet_ids(connection)?)))
     }
 
-    fn submission(&self, key: &RunKey, id: &SubmissionId) -> Result<Option<SubmissionRecord>, ReadError> {
-        self.reading(|connection| match read::find(connection, key)? {
-            Some(run) => run.submission(connection, id),
-            None => Ok(None),
-        })
+    fn submission(&self, key: &RunKey, id: &SubmissionId) -> AtHead<Option<SubmissionRecord>> {
+        self.at_head(key, |connection, run| run.submission(connection, id))
     }
 
     fn page(&self, key: &RunKey, log: Log, after: u64, limit: usize) -> Result<Page, ReadError> {
@@ -439,13 +431,13 @@ impl RunStore for SqliteRuns {
 
     fn ready(&self) -> Result<(), StoreFault> {
         let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(fault) = self.desk.as_ref().and_then(Desk::fault) {
+            return Err(fault);
+        }
         match broken {
             Some(Broken { fault, for_good: true }) => Err(fault),
             // Perhaps there is room again.
             Some(_) => self.send(Work::Probe).map(drop).map_err(|error| StoreFault(error.to_string())),
-            None if self.writer.as_ref().is_some_and(JoinHandle::is_finished) => {
-                Err(StoreFault("the writer came to an unforeseen end\nhint: restart".to_owned()))
-            }
             None => self
                 .reading(|connection| Ok(connection.query_row("SELECT one FROM store", [], |_| Ok(()))?))
                 .map_err(|error| StoreFault(error.to_string())),
@@ -529,6 +521,10 @@ impl ShapeStore for SqliteRuns {
     }
 }
 
+fn standing_of(head: &Head) -> Result<Vec<u8>, WriteError> {
+    to_vec(&Standing::of(head)).map_err(|error| unwritable(&error))
+}
+
 fn rows_of(entries: &[Entry]) -> Result<Vec<Row>, WriteError> {
     entries.iter().map(|entry| Row::of(entry).map_err(|error| unwritable(&error))).collect()
 }
@@ -549,9 +545,6 @@ fn writing(path: &Path, options: &SqliteOptions) -> Result<Connection, OpenError
     if !matches!(found, FileStanding::Ours | FileStanding::Empty) {
         return Err(refused(path, &found));
     }
-    // Many runs are written at once, each at an end of its own: the smaller the
-    // pages, the less a commit writes. Counts for a file that is made now.
-    connection.execute_batch("PRAGMA page_size = 2048").map_err(unusable)?;
     let mode = match options.journal {
         JournalMode::Wal => "wal",
         JournalMode::Delete => "delete",
@@ -577,7 +570,7 @@ fn writing(path: &Path, options: &SqliteOptions) -> Result<Connection, OpenError
     };
     let settings = format!(
         "PRAGMA synchronous = {sync}; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; \
-         PRAGMA journal_size_limit = 67108864; PRAGMA wal_autocheckpoint = 16384; PRAGMA cache_size = -16384;"
+         PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -16384;"
     );
     connection.execute_batch(&settings).map_err(unusable)?;
     connection.execute_batch("BEGIN IMMEDIATE").map_err(unusable)?;

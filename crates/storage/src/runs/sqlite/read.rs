@@ -10,7 +10,7 @@ use runpack_core::pack::layout::Log;
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use serde::de::DeserializeOwned;
 
-use super::rows::{Origin, Standing, chained, link, number};
+use super::rows::{LOGS, Origin, RUN_MAX, SEQ_MAX, Standing, chained, link, number, place, sealed};
 use super::{digest_of, integer, whole};
 use crate::runs::shapes::Filling;
 use crate::runs::{
@@ -24,19 +24,51 @@ pub(super) struct Found {
     pub(super) first: Digest,
     /// The digest that it ends with, as the head says.
     pub(super) last: Digest,
+    /// Where its newest decision is, as the head says, or 0.
+    pub(super) decided: i64,
     pub(super) origin: Origin,
     pub(super) head: Head,
 }
 
 /// An entry as it is stored.
 pub(super) struct Stored {
+    pub(super) entry: i64,
     pub(super) seq: u64,
+    /// `None` if there is no such log.
+    pub(super) log: Option<Log>,
     pub(super) subject: Option<String>,
+    pub(super) previous: Digest,
+    pub(super) digest: Digest,
     pub(super) body: Vec<u8>,
 }
 
+/// The columns of an entry, as [`Stored::of`] reads them.
+pub(super) const ENTRY: &str = "e.entry, e.seq, e.log, e.subject, e.previous, e.digest, e.body";
+
+impl Stored {
+    pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let log: i64 = row.get(2)?;
+        Ok(Self {
+            entry: row.get(0)?,
+            // No entry has the number 0.
+            seq: u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0),
+            log: LOGS.into_iter().find(|known| i64::from(number(*known)) == log),
+            subject: row.get(3)?,
+            previous: digest_of(row, 4)?,
+            digest: digest_of(row, 5)?,
+            body: row.get(6)?,
+        })
+    }
+
+    /// Whether it is what its digest says.
+    pub(super) fn is_sound(&self) -> bool {
+        self.log.is_some_and(|log| link(&self.previous, self.seq, log, &self.body) == self.digest)
+    }
+}
+
 pub(super) fn find(connection: &Connection, key: &RunKey) -> Result<Option<Found>, ReadError> {
-    let sql = "SELECT r.run, r.origin, h.seq, h.body, h.digest FROM runs r LEFT JOIN heads h ON h.run = r.run \
+    let sql = "SELECT r.run, r.origin, h.seq, h.decided, h.last, h.body, h.digest \
+               FROM runs r LEFT JOIN heads h ON h.run = r.run \
                WHERE r.tenant_id = ?1 AND r.namespace_id = ?2 AND r.run_id = ?3";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![
@@ -46,10 +78,10 @@ pub(super) fn find(connection: &Connection, key: &RunKey) -> Result<Option<Found
     ])?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let origin: Vec<u8> = row.get(1)?;
-    let (Some(seq), Some(body)) = (row.get::<_, Option<i64>>(2)?, row.get::<_, Option<Vec<u8>>>(3)?) else {
+    let (Some(seq), Some(body)) = (row.get::<_, Option<i64>>(2)?, row.get::<_, Option<Vec<u8>>>(5)?) else {
         return Err(damaged(key, "head", "the run has none"));
     };
-    let digest = digest_of(row, 4)?;
+    let (run, decided, last) = (row.get(0)?, row.get(3)?, digest_of(row, 4)?);
     let first = Digest::of(&origin);
     let origin: Origin = parse(&origin).ok_or_else(|| damaged(key, "origin", "it cannot be read"))?;
     let same =
@@ -57,17 +89,18 @@ pub(super) fn find(connection: &Connection, key: &RunKey) -> Result<Option<Found
     if !same {
         return Err(damaged(key, "origin", "it is that of another run"));
     }
-    if Digest::of(&body) != digest {
+    if !(1..=RUN_MAX).contains(&run) {
+        return Err(damaged(key, "origin", "its number cannot be"));
+    }
+    if sealed(&last, decided, &body) != digest_of(row, 6)? {
         return Err(damaged(key, "head", "it is not what its digest says"));
     }
     let standing: Standing = parse(&body).ok_or_else(|| damaged(key, "head", "it cannot be read"))?;
-    let total = standing.counts.iter().try_fold(0_u64, |sum, count| sum.checked_add(*count));
-    if total != whole(seq).ok() {
+    if standing.total() != whole(seq).ok() {
         return Err(damaged(key, "head", "it counts other entries than it stands after"));
     }
-    let last = standing.last;
     let head = standing.head(origin.clone());
-    Ok(Some(Found { run: row.get(0)?, first, last, origin, head }))
+    Ok(Some(Found { run, first, last, decided, origin, head }))
 }
 
 impl Found {
@@ -76,50 +109,56 @@ impl Found {
     }
 
     pub(super) fn decided(&self, connection: &Connection, which: Which<'_>) -> Result<Option<Decided>, ReadError> {
-        let log = number(Log::Decisions);
-        let found = match which {
-            Which::On(trigger) => {
-                let condition = "run = ?1 AND log = ?2 AND subject = ?3";
-                self.rows(connection, condition, params![self.run, log, trigger.as_str()], Log::Decisions)?
-            }
+        let stored = match which {
+            Which::On(trigger) => self.named(connection, Log::Decisions, trigger.as_str())?,
+            Which::Newest if self.decided == 0 => None,
             Which::Newest => {
-                let condition = "run = ?1 AND log = ?2 ORDER BY seq DESC LIMIT 1";
-                self.rows(connection, condition, params![self.run, log], Log::Decisions)?
+                let newest = "entries e WHERE e.entry = ?1 AND e.run = ?2 AND e.log = 3";
+                let newest = self.rows(connection, newest, [self.decided, self.run])?.pop();
+                Some(newest.ok_or_else(|| damaged(&self.key(), "newest decision", "it is missing"))?)
             }
         };
-        let Some(stored) = found.into_iter().next() else { return Ok(None) };
+        let Some(stored) = stored else { return Ok(None) };
         let decision: DecisionRecord = self.record(&stored, Log::Decisions)?;
         if stored.subject.as_deref() != Some(decision.trigger_id.as_str()) {
             return Err(self.entry(stored.seq, "it is filed under another trigger"));
         }
-        // What one trigger did lies between it and the next.
-        let bound = |sql: &str| -> Result<Option<i64>, ReadError> {
-            let mut statement = connection.prepare_cached(sql)?;
-            Ok(statement.query_row(params![self.run, integer(stored.seq)?], |row| row.get(0))?)
-        };
-        let after = bound("SELECT max(seq) FROM entries WHERE run = ?1 AND log = 1 AND seq < ?2")?.unwrap_or(0);
-        let before = bound("SELECT min(seq) FROM entries WHERE run = ?1 AND log = 1 AND seq > ?2")?.unwrap_or(i64::MAX);
-        let within = |log: Log| {
-            let condition = "run = ?1 AND log = ?2 AND seq > ?3 AND seq < ?4 ORDER BY seq";
-            self.rows(connection, condition, params![self.run, number(log), after, before], log)
-        };
-        let mut gate_evals = Vec::new();
-        for stored in within(Log::GateEvals)? {
-            let record: GateEvalRecord = self.record(&stored, Log::GateEvals)?;
-            if record.trigger_id != decision.trigger_id {
-                return Err(self.entry(stored.seq, "it belongs to another trigger"));
+        let (mut gate_evals, mut packets) = (Vec::new(), Vec::new());
+        for stored in self.around(connection, stored.entry)? {
+            match stored.log {
+                Some(Log::GateEvals) => {
+                    let record: GateEvalRecord = self.record(&stored, Log::GateEvals)?;
+                    if record.trigger_id != decision.trigger_id {
+                        return Err(self.entry(stored.seq, "it belongs to another trigger"));
+                    }
+                    gate_evals.push(record);
+                }
+                Some(Log::Packets) => {
+                    let record: PacketRecord = self.record(&stored, Log::Packets)?;
+                    if record.decision_id != decision.decision_id {
+                        return Err(self.entry(stored.seq, "it belongs to another decision"));
+                    }
+                    packets.push(record);
+                }
+                _ => {}
             }
-            gate_evals.push(record);
-        }
-        let mut packets = Vec::new();
-        for stored in within(Log::Packets)? {
-            let record: PacketRecord = self.record(&stored, Log::Packets)?;
-            if record.decision_id != decision.decision_id {
-                return Err(self.entry(stored.seq, "it belongs to another decision"));
-            }
-            packets.push(record);
         }
         Ok(Some(Decided { decision, gate_evals, packets }))
+    }
+
+    /// What one trigger did, with the decision that is there: that was appended
+    /// at once, from the trigger to the decision or the last packet.
+    fn around(&self, connection: &Connection, decision: i64) -> Result<Vec<Stored>, ReadError> {
+        let bound = |sql: &str| -> Result<Option<i64>, ReadError> {
+            let mut statement = connection.prepare_cached(sql)?;
+            Ok(statement.query_row([self.run, decision], |row| row.get(0)).optional()?)
+        };
+        let trigger =
+            "SELECT entry FROM entries WHERE run = +?1 AND entry < ?2 AND log = 1 ORDER BY entry DESC LIMIT 1";
+        let beyond = "SELECT entry FROM entries WHERE entry > ?2 AND (run <> ?1 OR log <> 4) ORDER BY entry LIMIT 1";
+        let (trigger, beyond) = (bound(trigger)?.unwrap_or(0), bound(beyond)?.unwrap_or(i64::MAX));
+        let between = "entries e NOT INDEXED WHERE e.run = ?1 AND e.entry > ?2 AND e.entry < ?3 ORDER BY e.entry";
+        self.rows(connection, between, [self.run, trigger, beyond])
     }
 
     pub(super) fn packet_ids(&self, connection: &Connection) -> Result<Vec<PacketId>, ReadError> {
@@ -131,8 +170,8 @@ impl Found {
         struct Envelope {
             packet_id: PacketId,
         }
-        let condition = "run = ?1 AND log = ?2 ORDER BY seq";
-        let packets = self.rows(connection, condition, params![self.run, number(Log::Packets)], Log::Packets)?;
+        let packets = "entries e INDEXED BY entries_rare WHERE e.run = ?1 AND e.log = 4 ORDER BY e.seq";
+        let packets = self.rows(connection, packets, [self.run])?;
         let id = |stored: &Stored| self.record::<Packet>(stored, Log::Packets).map(|packet| packet.envelope.packet_id);
         packets.iter().map(id).collect()
     }
@@ -142,10 +181,8 @@ impl Found {
         connection: &Connection,
         id: &SubmissionId,
     ) -> Result<Option<SubmissionRecord>, ReadError> {
-        let condition = "run = ?1 AND log = ?2 AND subject = ?3";
         let log = Log::Submissions;
-        let found = self.rows(connection, condition, params![self.run, number(log), id.as_str()], log)?;
-        let Some(stored) = found.into_iter().next() else { return Ok(None) };
+        let Some(stored) = self.named(connection, log, id.as_str())? else { return Ok(None) };
         let record: SubmissionRecord = self.record(&stored, log)?;
         if record.submission_id != *id || record.run_id != self.head.run_id {
             return Err(self.entry(stored.seq, "it is filed under another id"));
@@ -154,29 +191,45 @@ impl Found {
     }
 
     pub(super) fn page(&self, connection: &Connection, log: Log, after: u64, limit: usize) -> Result<Page, ReadError> {
-        let condition = "run = ?1 AND log = ?2 AND seq > ?3 ORDER BY seq LIMIT ?4";
-        let limit = integer(limit.min(PAGE_ENTRIES_MAX) as u64)?;
-        let rows = self.rows(connection, condition, params![self.run, number(log), integer(after)?, limit], log)?;
-        let end = rows.last().map_or(after, |stored| stored.seq);
+        let (after, limit) = (after.min(SEQ_MAX), limit.min(PAGE_ENTRIES_MAX));
+        let end = |rows: &[Stored]| rows.last().map_or(after, |stored| stored.seq);
+        let mut rows = match log {
+            Log::Packets | Log::Submissions => {
+                let rare = format!(
+                    "entries e INDEXED BY entries_rare WHERE e.run = ?1 AND e.log = {} AND e.seq > ?2 ORDER BY e.seq LIMIT ?3",
+                    number(log)
+                );
+                self.rows(connection, &rare, params![self.run, integer(after)?, limit as i64])?
+            }
+            _ => {
+                let placed = format!("{PLACED} AND p.log = ?4 ORDER BY p.place LIMIT ?5");
+                let [after, most] = [after, SEQ_MAX].map(|seq| place(self.run, seq));
+                self.rows(connection, &placed, params![self.run, after, most, number(log), limit as i64])?
+            }
+        };
+        if rows.len() < limit && !matches!(log, Log::Packets | Log::Submissions) {
+            let late = format!("{LATE} AND e.log = ?2 AND e.seq > ?3 ORDER BY e.entry LIMIT ?4");
+            let (from, left) = (integer(end(&rows))?, (limit - rows.len()) as i64);
+            rows.extend(self.rows(connection, &late, params![self.run, number(log), from, left])?);
+        }
+        let end = end(&rows);
         Ok(Page { entries: rows.into_iter().map(|stored| stored.body).collect(), end })
     }
 
+    /// The entry of that log that is filed under that name.
+    fn named(&self, connection: &Connection, log: Log, subject: &str) -> Result<Option<Stored>, ReadError> {
+        let named = "entries e INDEXED BY entries_by_subject WHERE e.run = ?1 AND e.log = ?2 AND e.subject = ?3";
+        Ok(self.rows(connection, named, params![self.run, number(log), subject])?.pop())
+    }
+
     /// Entries, each of which is what its digest says.
-    fn rows(
-        &self,
-        connection: &Connection,
-        condition: &str,
-        params: impl Params,
-        log: Log,
-    ) -> Result<Vec<Stored>, ReadError> {
-        let sql = format!("SELECT seq, subject, body, previous, digest FROM entries WHERE {condition}");
-        let mut statement = connection.prepare_cached(&sql)?;
+    fn rows(&self, connection: &Connection, from: &str, params: impl Params) -> Result<Vec<Stored>, ReadError> {
+        let mut statement = connection.prepare_cached(&format!("SELECT {ENTRY} FROM {from}"))?;
         let mut rows = statement.query(params)?;
         let mut found = Vec::new();
         while let Some(row) = rows.next()? {
-            let stored = Stored { seq: whole(row.get(0)?)?, subject: row.get(1)?, body: row.get(2)? };
-            let (previous, digest) = (digest_of(row, 3)?, digest_of(row, 4)?);
-            if link(&previous, stored.seq, log, &stored.body) != digest {
+            let stored = Stored::of(row)?;
+            if !stored.is_sound() {
                 return Err(self.entry(stored.seq, "it is not what its digest says"));
             }
             found.push(stored);
@@ -192,6 +245,13 @@ impl Found {
         damaged(&self.key(), &format!("entry {seq}"), problem)
     }
 }
+
+/// Entries of the run `?1` whose places are known, between two places.
+pub(super) const PLACED: &str = "places p CROSS JOIN entries e ON e.entry = p.entry \
+    WHERE p.place > ?2 AND p.place <= ?3 AND e.run = ?1 AND e.seq = p.place & 68719476735 AND e.log = p.log";
+
+/// Entries of the run `?1` that came later.
+pub(super) const LATE: &str = "entries e NOT INDEXED WHERE e.entry > (SELECT placed FROM store) AND e.run = ?1";
 
 pub(super) fn list(connection: &Connection, after: Option<&RunKey>, limit: usize) -> Result<Vec<Head>, ReadError> {
     let sql = "SELECT tenant_id, namespace_id, run_id FROM runs \

@@ -24,8 +24,6 @@ pub(super) struct Origin {
 pub(super) struct Standing {
     /// Lengths of the logs, in the order of [`number`].
     pub(super) counts: [u64; 6],
-    /// The digest of the newest entry, or of the origin.
-    pub(super) last: Digest,
     pub(super) stage_entered_at: Timestamp,
     pub(super) stage_id: StageId,
     pub(super) status: RunStatus,
@@ -35,6 +33,8 @@ pub(super) struct Standing {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Tombstone {
     pub(super) head: Standing,
+    /// The digest of the newest entry, or of the origin.
+    pub(super) last: Digest,
     pub(super) origin: Origin,
 }
 
@@ -70,7 +70,7 @@ impl Origin {
 }
 
 impl Standing {
-    pub(super) fn of(head: &Head, last: Digest) -> Self {
+    pub(super) fn of(head: &Head) -> Self {
         let counts = &head.counts;
         Self {
             counts: [
@@ -81,11 +81,15 @@ impl Standing {
                 counts.submissions,
                 counts.tool_calls,
             ],
-            last,
             stage_entered_at: head.stage_entered_at,
             stage_id: head.current_stage_id.clone(),
             status: head.status,
         }
+    }
+
+    /// How many entries there are; `None` if that is no number.
+    pub(super) fn total(&self) -> Option<u64> {
+        self.counts.iter().try_fold(0_u64, |sum, count| sum.checked_add(*count))
     }
 
     /// The head of the run with that origin.
@@ -128,6 +132,31 @@ pub(super) fn link(previous: &Digest, seq: u64, log: Log, body: &[u8]) -> Digest
     hasher.update(previous.as_bytes());
     hasher.update(&seq.to_be_bytes());
     hasher.update(&[number(log)]);
+    hasher.update(body);
+    hasher.finish()
+}
+
+/// Bits of a place that say which entry of its run is there. The schema has this
+/// too.
+const SEQ_BITS: u32 = 36;
+
+/// Entries that a run has at most.
+pub(super) const SEQ_MAX: u64 = (1 << SEQ_BITS) - 1;
+
+/// The highest number of a run.
+pub(super) const RUN_MAX: i64 = i64::MAX >> SEQ_BITS;
+
+/// The place of the entry of that number among those of its run.
+pub(super) fn place(run: i64, seq: u64) -> i64 {
+    (run << SEQ_BITS) | (seq & SEQ_MAX) as i64
+}
+
+/// The digest of a head: of the digest of the newest entry, where the newest
+/// decision is, and its body.
+pub(super) fn sealed(last: &Digest, decided: i64, body: &[u8]) -> Digest {
+    let mut hasher = Hasher::default();
+    hasher.update(last.as_bytes());
+    hasher.update(&decided.to_be_bytes());
     hasher.update(body);
     hasher.finish()
 }

@@ -6,9 +6,10 @@
 CREATE TABLE store (
     one     INTEGER PRIMARY KEY CHECK (one = 1),
     pruning INTEGER NOT NULL CHECK (pruning IN (0, 1)),
-    probes  INTEGER NOT NULL
+    probes  INTEGER NOT NULL,
+    placed  INTEGER NOT NULL
 ) STRICT;
-INSERT INTO store VALUES (1, 0, 0);
+INSERT INTO store VALUES (1, 0, 0, 0);
 
 -- What a run was begun with, as canonical JSON.
 CREATE TABLE runs (
@@ -20,29 +21,44 @@ CREATE TABLE runs (
     UNIQUE (tenant_id, namespace_id, run_id)
 ) STRICT;
 
--- `seq` counts the entries of a run from 1, whatever log they are in. `subject`
--- is the trigger a decision is on, or the id of a submission: neither comes
--- twice in a run.
+-- Entries of all runs in the order they came, so that a commit writes the end of
+-- one table, however many runs it has entries of. `seq` counts the entries of a
+-- run from 1, whatever log they are in. `subject` is the trigger a decision is
+-- on, or the id of a submission: neither comes twice in a run. The indexes are
+-- for what is looked for by name and for what is rare: an append of neither
+-- writes none.
 CREATE TABLE entries (
     entry    INTEGER PRIMARY KEY,
     run      INTEGER NOT NULL,
     seq      INTEGER NOT NULL,
     log      INTEGER NOT NULL CHECK (log BETWEEN 1 AND 6),
     subject  TEXT,
-    body     BLOB NOT NULL,
     previous BLOB NOT NULL CHECK (length(previous) = 32),
-    digest   BLOB NOT NULL CHECK (length(digest) = 32)
+    digest   BLOB NOT NULL CHECK (length(digest) = 32),
+    body     BLOB NOT NULL
 ) STRICT;
-CREATE UNIQUE INDEX entries_by_log ON entries (run, log, seq);
 CREATE UNIQUE INDEX entries_by_subject ON entries (run, log, subject) WHERE subject IS NOT NULL;
+CREATE UNIQUE INDEX entries_rare ON entries (run, log, seq) WHERE log = 4 OR log = 5;
 
--- Where a run stands after its newest entry, `seq`. Where it stood before comes
--- out of the entries, so only the newest is kept.
+-- Where the entries of a run are, in order: `place` is the number of the run
+-- times 2^36, and `seq`. Filled for a thousand entries at a time; up to which is
+-- `placed` in the store. Those that came later are not in it.
+CREATE TABLE places (
+    place INTEGER PRIMARY KEY,
+    log   INTEGER NOT NULL,
+    entry INTEGER NOT NULL
+) STRICT;
+
+-- Where a run stands after its newest entry, `seq`, whose digest is `last`;
+-- `decided` is the `entry` of its newest decision, or 0. Where it stood before comes out of the
+-- entries, so only the newest is kept.
 CREATE TABLE heads (
-    run    INTEGER PRIMARY KEY,
-    seq    INTEGER NOT NULL,
-    body   BLOB NOT NULL,
-    digest BLOB NOT NULL CHECK (length(digest) = 32)
+    run     INTEGER PRIMARY KEY,
+    seq     INTEGER NOT NULL,
+    decided INTEGER NOT NULL,
+    last    BLOB NOT NULL CHECK (length(last) = 32),
+    body    BLOB NOT NULL,
+    digest  BLOB NOT NULL CHECK (length(digest) = 32)
 ) STRICT;
 
 -- Runs that were pruned, in a chain of their own.
@@ -119,8 +135,11 @@ BEGIN SELECT RAISE(ABORT, 'runs are append-only'); END;
 CREATE TRIGGER entries_stay BEFORE UPDATE ON entries BEGIN SELECT RAISE(ABORT, 'entries are append-only'); END;
 CREATE TRIGGER entries_kept BEFORE DELETE ON entries WHEN (SELECT pruning FROM store) = 0
 BEGIN SELECT RAISE(ABORT, 'entries are append-only'); END;
+CREATE TRIGGER places_stay BEFORE UPDATE ON places BEGIN SELECT RAISE(ABORT, 'places are append-only'); END;
+CREATE TRIGGER places_kept BEFORE DELETE ON places WHEN (SELECT pruning FROM store) = 0
+BEGIN SELECT RAISE(ABORT, 'places are append-only'); END;
 CREATE TRIGGER heads_go_on BEFORE UPDATE ON heads WHEN NEW.seq <= OLD.seq OR NEW.run <> OLD.run
-BEGIN SELECT RAISE(ABORT, 'heads only go on'); END;
+BEGIN SELECT RAISE(FAIL, 'heads only go on'); END;
 CREATE TRIGGER heads_kept BEFORE DELETE ON heads WHEN (SELECT pruning FROM store) = 0
 BEGIN SELECT RAISE(ABORT, 'heads only go on'); END;
 CREATE TRIGGER tombstones_stay BEFORE UPDATE ON tombstones

@@ -1,33 +1,28 @@
-//! One thread writes. What waits is written in one transaction and waits for
-//! the disk once; nobody is told before that.
+//! What waits is written in one transaction and waits for the disk once; nobody
+//! is told before that.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use runpack_core::canon::{Digest, to_vec};
 use runpack_core::model::RunStatus;
+use runpack_core::pack::layout::Log;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::desk::Job;
 use super::outbox::{self, Fate, Taken, Terms};
-use super::rows::{Origin, Row, Standing, Tombstone, chained, link, number};
+use super::read::parse;
+use super::rows::{Origin, RUN_MAX, Row, SEQ_MAX, Standing, Tombstone, chained, link, number, place, sealed};
 use super::{Broken, digest_of, integer, say, whole};
 use crate::runs::outbox::Queued;
 use crate::runs::{Damage, Lease, RunKey, ShapeKey, StoreFault, WriteError};
 
-/// Writes taken into one transaction.
-const GROUP_MAX: usize = 256;
-
-/// Bytes of bodies taken into one transaction, roughly.
-const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Entries whose places are written together. Whoever reads a whole run looks
+/// through the newest entries of all, which are not more than about so many.
+const PLACED_AT_ONCE: i64 = 1_024;
 
 /// Runs whose end is remembered, and namespaces whose data shapes were counted.
 const TAILS_MAX: usize = 10_000;
-
-pub(super) struct Job {
-    pub(super) work: Work,
-    pub(super) reply: SyncSender<Result<Done, WriteError>>,
-}
 
 /// What came of a job.
 #[derive(Debug)]
@@ -56,14 +51,14 @@ pub(super) enum Work {
     Create {
         key: RunKey,
         origin: Vec<u8>,
-        standing: Standing,
+        standing: Vec<u8>,
         rows: Vec<Row>,
         deliveries: Vec<Queued>,
     },
     Append {
         key: RunKey,
         expected: u64,
-        standing: Standing,
+        standing: Vec<u8>,
         rows: Vec<Row>,
         deliveries: Vec<Queued>,
     },
@@ -97,10 +92,13 @@ pub(super) enum Work {
     },
     /// Writes something, to see whether it can.
     Probe,
+    /// Comes to an end that it should not.
+    #[cfg(test)]
+    Die,
 }
 
 impl Work {
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Create { rows, .. } | Self::Append { rows, .. } => rows.iter().map(|row| row.body.len()).sum(),
             Self::Register { body, .. } => body.len(),
@@ -114,7 +112,18 @@ impl Work {
 struct Tail {
     run: i64,
     seq: u64,
+    /// Where its newest decision is, or 0.
+    decided: i64,
     last: Digest,
+}
+
+/// Where the table of entries ends.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    /// The newest entry.
+    entry: i64,
+    /// The newest of those whose places are written.
+    placed: i64,
 }
 
 pub(super) struct Writer {
@@ -122,10 +131,15 @@ pub(super) struct Writer {
     broken: Arc<Mutex<Option<Broken>>>,
     /// Valid as long as nobody else writes.
     tails: BTreeMap<RunKey, Tail>,
+    /// As long valid.
+    end: Option<End>,
     /// How many data shapes a tenant has in a namespace; as long valid.
     shapes: BTreeMap<(i64, i64), u64>,
     data_version: i64,
 }
+
+/// What came of a job, or why nothing did.
+pub(super) type Answer = Result<Done, WriteError>;
 
 /// Why a transaction is given up.
 enum Stop {
@@ -151,45 +165,31 @@ impl From<rusqlite::Error> for Stop {
 
 impl Writer {
     pub(super) fn new(connection: Connection, broken: Arc<Mutex<Option<Broken>>>) -> Self {
-        Self { connection, broken, tails: BTreeMap::new(), shapes: BTreeMap::new(), data_version: -1 }
+        Self { connection, broken, tails: BTreeMap::new(), end: None, shapes: BTreeMap::new(), data_version: -1 }
     }
 
-    /// Works until nobody can send any more.
-    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
-        while let Ok(first) = jobs.recv() {
-            let mut bytes = first.work.bytes();
-            let mut group = vec![first];
-            while group.len() < GROUP_MAX && bytes < GROUP_BYTES_MAX {
-                let Ok(job) = jobs.try_recv() else { break };
-                bytes += job.work.bytes();
-                group.push(job);
-            }
-            self.write(group);
-        }
-    }
-
-    fn write(&mut self, group: Vec<Job>) {
+    /// Writes a group; the answers to each of it.
+    pub(super) fn write(&mut self, group: &[Job]) -> Vec<Answer> {
+        let all = |error: WriteError| group.iter().map(|_| Err(error.clone())).collect();
         if let Some(Broken { fault, for_good: true }) = self.broken() {
-            answer_all(group, &WriteError::Refused(fault));
-            return;
+            return all(WriteError::Refused(fault));
         }
-        match self.transact(&group) {
+        match self.transact(group) {
             Ok(answers) => {
                 self.set_broken(None);
-                for (job, answer) in group.into_iter().zip(answers) {
-                    // Whoever asked may be gone; what was written stays.
-                    let _ = job.reply.send(answer);
-                }
+                answers
             }
             // One that breaks a rule of the schema must not take the others down.
-            Err(Undone::Rule(_)) if group.len() > 1 => group.into_iter().for_each(|job| self.write(vec![job])),
-            Err(Undone::Rule(fault)) => answer_all(group, &WriteError::Refused(fault)),
-            Err(Undone::Medium(error)) => answer_all(group, &error),
+            Err(Undone::Rule(_)) if group.len() > 1 => {
+                group.iter().flat_map(|job| self.write(std::slice::from_ref(job))).collect()
+            }
+            Err(Undone::Rule(fault)) => all(WriteError::Refused(fault)),
+            Err(Undone::Medium(error)) => all(error),
         }
     }
 
     /// Writes a group; an error is everybody's.
-    fn transact(&mut self, group: &[Job]) -> Result<Vec<Result<Done, WriteError>>, Undone> {
+    fn transact(&mut self, group: &[Job]) -> Result<Vec<Answer>, Undone> {
         let outcome = self.begin().and_then(|()| {
             let mut answers = Vec::with_capacity(group.len());
             for job in group {
@@ -199,6 +199,7 @@ impl Writer {
                     Err(Stop::Failed(error)) => return Err(error),
                 }
             }
+            self.place()?;
             Ok(answers)
         });
         let answers = match outcome {
@@ -223,8 +224,9 @@ impl Writer {
                 Err(error) => Err(Undone::Medium(WriteError::Refused(say(&error)))),
             };
         }
-        match self.connection.execute_batch("COMMIT") {
-            Ok(()) => Ok(answers),
+        let committed = self.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
+        match committed {
+            Ok(_) => Ok(answers),
             Err(error) => {
                 use rusqlite::ErrorCode::{DatabaseBusy, DiskFull};
                 self.forget();
@@ -246,7 +248,7 @@ impl Writer {
     }
 
     fn begin(&mut self) -> rusqlite::Result<()> {
-        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let version = self.connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
         if version != self.data_version || self.tails.len() > TAILS_MAX || self.shapes.len() > TAILS_MAX {
             self.data_version = version;
@@ -258,6 +260,7 @@ impl Writer {
     /// What is remembered may not be so any more.
     fn forget(&mut self) {
         self.tails.clear();
+        self.end = None;
         self.shapes.clear();
     }
 
@@ -296,10 +299,12 @@ impl Writer {
                 let probed = self.connection.prepare_cached("UPDATE store SET probes = probes + 1")?.execute([])?;
                 Ok(Done::Rows(probed as u64))
             }
+            #[cfg(test)]
+            Work::Die => panic!("as the test wants it"),
         }
     }
 
-    fn create(&mut self, key: &RunKey, origin: &[u8], standing: &Standing, rows: &[Row]) -> Result<Done, Stop> {
+    fn create(&mut self, key: &RunKey, origin: &[u8], standing: &[u8], rows: &[Row]) -> Result<Done, Stop> {
         let (tenant, namespace) = (integer(key.tenant_id.get())?, integer(key.namespace_id.get())?);
         let run_id = key.run_id.as_str();
         let sql = "SELECT 1 FROM tombstones WHERE tenant_id = ?1 AND namespace_id = ?2 AND run_id = ?3";
@@ -314,14 +319,18 @@ impl Writer {
         if new == 0 {
             return Err(Stop::Told(WriteError::Exists(key.run_id.clone())));
         }
-        let tail = Tail { run: self.connection.last_insert_rowid(), seq: 0, last: Digest::of(origin) };
-        let tail =
-            self.extend(tail, standing, rows, "INSERT INTO heads (run, seq, body, digest) VALUES (?1, ?2, ?3, ?4)")?;
+        let run = self.connection.last_insert_rowid();
+        if run > RUN_MAX {
+            return Err(rusqlite::Error::IntegralValueOutOfRange(0, run).into());
+        }
+        let tail = Tail { run, seq: 0, decided: 0, last: Digest::of(origin) };
+        let sql = "INSERT INTO heads (run, seq, decided, last, body, digest) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let tail = self.extend(tail, standing, rows, sql)?;
         self.tails.insert(key.clone(), tail);
         Ok(Done::Rows(rows.len() as u64))
     }
 
-    fn append(&mut self, key: &RunKey, expected: u64, standing: &Standing, rows: &[Row]) -> Result<Done, Stop> {
+    fn append(&mut self, key: &RunKey, expected: u64, standing: &[u8], rows: &[Row]) -> Result<Done, Stop> {
         let tail = match self.tails.get(key) {
             Some(tail) => *tail,
             None => {
@@ -333,8 +342,8 @@ impl Writer {
         if tail.seq != expected {
             return Err(Stop::Told(WriteError::Conflict { expected, found: tail.seq }));
         }
-        let tail =
-            self.extend(tail, standing, rows, "UPDATE heads SET seq = ?2, body = ?3, digest = ?4 WHERE run = ?1")?;
+        let sql = "UPDATE heads SET seq = ?2, decided = ?3, last = ?4, body = ?5, digest = ?6 WHERE run = ?1";
+        let tail = self.extend(tail, standing, rows, sql)?;
         if let Some(known) = self.tails.get_mut(key) {
             *known = tail;
         }
@@ -352,53 +361,88 @@ impl Writer {
     /// Where a run ends, read from its head.
     fn tail(&self, key: &RunKey) -> Result<Tail, Stop> {
         let (tenant, namespace) = (integer(key.tenant_id.get())?, integer(key.namespace_id.get())?);
-        let sql = "SELECT r.run, h.seq, h.body, h.digest FROM runs r JOIN heads h ON h.run = r.run \
+        let sql = "SELECT r.run, h.seq, h.decided, h.last, h.body, h.digest \
+                   FROM runs r JOIN heads h ON h.run = r.run \
                    WHERE r.tenant_id = ?1 AND r.namespace_id = ?2 AND r.run_id = ?3";
         let mut statement = self.connection.prepare_cached(sql)?;
         let row = statement.query_row(params![tenant, namespace, key.run_id.as_str()], |row| {
-            Ok((row.get(0)?, row.get::<_, i64>(1)?, row.get::<_, Vec<u8>>(2)?, digest_of(row, 3)?))
+            let tail =
+                Tail { run: row.get(0)?, seq: whole(row.get(1)?)?, decided: row.get(2)?, last: digest_of(row, 3)? };
+            Ok((tail, row.get::<_, Vec<u8>>(4)?, digest_of(row, 5)?))
         });
-        let Some((run, seq, body, digest)) = row.optional()? else {
+        let Some((tail, body, digest)) = row.optional()? else {
             return Err(Stop::Told(WriteError::NotFound(key.run_id.clone())));
         };
-        let standing = if Digest::of(&body) == digest { serde_json::from_slice::<Standing>(&body).ok() } else { None };
-        let standing = standing.filter(|standing| Ok(standing.counts.iter().sum()) == whole(seq));
-        match standing {
-            Some(standing) => Ok(Tail { run, seq: standing.counts.iter().sum(), last: standing.last }),
-            None => {
-                let place = format!("head of run {}", key.run_id);
-                let problem = "it is not what its digest says".to_owned();
-                Err(Stop::Told(WriteError::Damaged(Damage { place, problem })))
-            }
+        let sound = sealed(&tail.last, tail.decided, &body) == digest
+            && (1..=RUN_MAX).contains(&tail.run)
+            && parse::<Standing>(&body).is_some_and(|standing| standing.total() == Some(tail.seq));
+        if sound {
+            return Ok(tail);
         }
+        let place = format!("head of run {}", key.run_id);
+        let problem = "it is not what its digest says".to_owned();
+        Err(Stop::Told(WriteError::Damaged(Damage { place, problem })))
     }
 
     /// Writes the rows and the head after them; where the run ends then.
-    fn extend(&self, tail: Tail, standing: &Standing, rows: &[Row], head: &str) -> Result<Tail, Stop> {
-        let Tail { run, mut seq, mut last } = tail;
-        let sql = "INSERT INTO entries (run, seq, log, subject, body, previous, digest) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    fn extend(&mut self, tail: Tail, standing: &[u8], rows: &[Row], head: &str) -> Result<Tail, Stop> {
+        let Tail { run, mut seq, mut decided, mut last } = tail;
+        if rows.len() as u64 > SEQ_MAX - seq {
+            let problem = format!("a run has no more than {SEQ_MAX} entries");
+            return Err(Stop::Told(WriteError::Refused(StoreFault(problem))));
+        }
+        let mut end = self.end()?;
+        let sql = "INSERT INTO entries (entry, run, seq, log, subject, previous, digest, body) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
         let mut insert = self.connection.prepare_cached(sql)?;
         for row in rows {
-            seq += 1;
+            (end.entry, seq) = (end.entry + 1, seq + 1);
             let digest = link(&last, seq, row.log, &row.body);
-            let (seq, log) = (integer(seq)?, number(row.log));
-            insert.execute(params![run, seq, log, row.subject, row.body, last.as_bytes(), digest.as_bytes()])?;
+            let (subject, body) = (&row.subject, &row.body);
+            let (before, after) = (last.as_bytes(), digest.as_bytes());
+            insert.execute(params![end.entry, run, integer(seq)?, number(row.log), subject, before, after, body])?;
             last = digest;
+            if row.log == Log::Decisions {
+                decided = end.entry;
+            }
         }
         drop(insert);
-        let standing = Standing { last, ..standing.clone() };
-        let body = to_vec(&standing).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-        let written = self.connection.prepare_cached(head)?.execute(params![
-            run,
-            integer(seq)?,
-            body,
-            Digest::of(&body).as_bytes()
-        ])?;
+        self.end = Some(end);
+        let digest = sealed(&last, decided, standing);
+        let mut head = self.connection.prepare_cached(head)?;
+        let written =
+            head.execute(params![run, integer(seq)?, decided, last.as_bytes(), standing, digest.as_bytes()])?;
         if written != 1 {
             return Err(Stop::Failed(rusqlite::Error::StatementChangedRows(written)));
         }
-        Ok(Tail { run, seq, last })
+        Ok(Tail { run, seq, decided, last })
+    }
+
+    /// Where the table of entries ends.
+    fn end(&mut self) -> rusqlite::Result<End> {
+        if let Some(end) = self.end {
+            return Ok(end);
+        }
+        // What was placed may be pruned since; its numbers are not given out again.
+        let sql = "SELECT max(placed, coalesce((SELECT max(entry) FROM entries), 0)), placed FROM store";
+        let end = self
+            .connection
+            .prepare_cached(sql)?
+            .query_row([], |row| Ok(End { entry: row.get(0)?, placed: row.get(1)? }))?;
+        self.end = Some(end);
+        Ok(end)
+    }
+
+    /// Says where the newest entries of each run are, once there are enough.
+    fn place(&mut self) -> rusqlite::Result<()> {
+        let Some(end) = self.end.filter(|end| end.entry - end.placed >= PLACED_AT_ONCE) else { return Ok(()) };
+        // What a stranger put where another is already is left for `verify`.
+        let sql = "INSERT OR IGNORE INTO places SELECT run << 36 | seq, log, entry FROM entries \
+                   WHERE entry > ?1 AND entry <= ?2 ORDER BY 1";
+        self.connection.prepare_cached(sql)?.execute([end.placed, end.entry])?;
+        self.connection.prepare_cached("UPDATE store SET placed = ?1")?.execute([end.entry])?;
+        self.end = Some(End { placed: end.entry, ..end });
+        Ok(())
     }
 
     fn prune_run(&mut self, key: &RunKey) -> Result<Done, Stop> {
@@ -419,7 +463,7 @@ impl Writer {
         if open > 0 {
             return Err(Stop::Told(WriteError::Undelivered { run: key.run_id.clone(), open }));
         }
-        let body = to_vec(&Tombstone { head, origin })
+        let body = to_vec(&Tombstone { head, last: tail.last, origin })
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
         let sql = "SELECT n, digest FROM tombstones ORDER BY n DESC LIMIT 1";
         let before = self.connection.query_row(sql, [], |row| Ok((row.get::<_, i64>(0)?, digest_of(row, 1)?)));
@@ -441,7 +485,13 @@ impl Writer {
         )?;
         self.tails.remove(key);
         let entries = self.pruning(|connection| {
-            let entries = connection.execute("DELETE FROM entries WHERE run = ?1", [tail.run])? as u64;
+            let places = [place(tail.run, 0), place(tail.run, SEQ_MAX)];
+            let sql = "DELETE FROM entries WHERE run = ?3 \
+                       AND entry IN (SELECT entry FROM places WHERE place BETWEEN ?1 AND ?2)";
+            let placed = connection.execute(sql, params![places[0], places[1], tail.run])?;
+            let sql = "DELETE FROM entries WHERE run = ?1 AND entry > (SELECT placed FROM store)";
+            let entries = (placed + connection.execute(sql, [tail.run])?) as u64;
+            connection.execute("DELETE FROM places WHERE place BETWEEN ?1 AND ?2", places)?;
             connection.execute("DELETE FROM deliveries WHERE run = ?1", [tail.run])?;
             connection.execute("DELETE FROM outbox WHERE run = ?1", [tail.run])?;
             connection.execute("DELETE FROM heads WHERE run = ?1", [tail.run])?;
@@ -500,11 +550,5 @@ impl Writer {
 
     fn set_broken(&self, broken: Option<Broken>) {
         *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = broken;
-    }
-}
-
-fn answer_all(group: Vec<Job>, error: &WriteError) {
-    for job in group {
-        let _ = job.reply.send(Err(error.clone()));
     }
 }
