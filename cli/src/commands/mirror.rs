@@ -2,10 +2,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use runpack_storage::packs::object::{self, Bucket, BucketUrl, Pushed};
+use runpack_storage::packs::object::{self, Bucket, BucketUrl, Place, Pushed};
 use runpack_storage::packs::{Published, Replace, directory, in_object_storage};
 
-use super::push::{PublishArgs, verified};
+use super::push::{PublishArgs, verified_to};
 use super::{COULD_NOT, Outcome, ReadArgs, packs_below, pull};
 use crate::batch;
 use crate::out;
@@ -83,11 +83,10 @@ fn copied(args: &MirrorArgs, path: &str, root: &str, target: &Target) -> Result<
     let could_not = |error: String| (COULD_NOT, format!("{path}: {error}"));
     match target {
         Target::Bucket(bucket, url) => {
-            let (pack, manifest_name) = verified(&args.read, path)?;
             let text = format!("{}/{below}", url.prefix);
             let directory = object::Key::parse(&text).map_err(|error| could_not(error.to_string()))?;
-            let receipt = object::publish_at(bucket, &directory, &*pack, &manifest_name, &args.publish.options());
-            receipt.map(|receipt| receipt.pushed == Pushed::New).map_err(|error| could_not(error.to_string()))
+            let receipt = verified_to(bucket, Place::At(&directory), &args.read, path, &args.publish.options())?;
+            Ok(receipt.pushed == Pushed::New)
         }
         Target::Directory(directory) => {
             let to = directory.join(below);

@@ -1,8 +1,8 @@
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use runpack_core::pack::verify;
-use runpack_storage::packs::object::{self, PublishOptions, Pushed};
+use runpack_core::pack::Verdict;
+use runpack_storage::packs::object::{self, Bucket, Place, PublishOptions, PushError, Pushed, Receipt};
 use runpack_storage::packs::shown;
 
 use super::{COULD_NOT, Outcome, ReadArgs};
@@ -71,12 +71,7 @@ pub(crate) fn push(args: &PushArgs) -> Outcome {
     args.progress.begin();
     let (bucket, url) = args.read.stores()?.bucket(&args.to).map_err(|error| error.to_string())?;
     let options = args.publish.options();
-    let one = |index: usize| {
-        let path = &args.packs[index];
-        let pack = verified(&args.read, path)?;
-        object::publish(&bucket, &url.prefix, &*pack.0, &pack.1, &options)
-            .map_err(|error| (COULD_NOT, format!("{}: {error}", shown(path))))
-    };
+    let one = |index: usize| verified_to(&bucket, Place::Below(&url.prefix), &args.read, &args.packs[index], &options);
     let mut worst = 0;
     let left = batch::each(args.packs.len(), args.jobs, one, args.progress, |told| match told {
         Ok(receipt) => {
@@ -99,16 +94,22 @@ pub(crate) fn push(args: &PushArgs) -> Outcome {
     Ok(ExitCode::from(worst))
 }
 
-/// A pack that verifies; or the exit code and the reason.
-pub(crate) fn verified(
+/// Publishes a pack that verifies; or the exit code and the reason.
+pub(crate) fn verified_to(
+    bucket: &Bucket,
+    place: Place<'_>,
     read: &ReadArgs,
     path: &str,
-) -> Result<(Box<dyn runpack_core::pack::PackReader>, String), (u8, String)> {
+    options: &PublishOptions,
+) -> Result<Receipt, (u8, String)> {
     let (pack, manifest_name) = read.open(path).map_err(|error| (COULD_NOT, error))?;
-    let report = verify(&*pack, &manifest_name, &read.verify_options());
-    if report.verdict.passed() {
-        return Ok((pack, manifest_name));
-    }
-    let code = if report.verdict == runpack_core::pack::Verdict::Refused { 1 } else { COULD_NOT };
-    Err((code, format!("a pack that does not verify goes nowhere\n{}", out::report(&Paint::plain(), path, &report))))
+    let published = object::publish_verified(bucket, place, &*pack, &manifest_name, options, &read.verify_options());
+    published.map_err(|error| match error {
+        PushError::Unverified { report, left } => {
+            let code = if report.verdict == Verdict::Refused { 1 } else { COULD_NOT };
+            let report = out::report(&Paint::plain(), path, &report);
+            (code, format!("a pack that does not verify goes nowhere\n{report}{left}"))
+        }
+        error => (COULD_NOT, format!("{}: {error}", shown(path))),
+    })
 }

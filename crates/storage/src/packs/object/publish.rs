@@ -1,28 +1,25 @@
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, Read};
 
 use bytes::Bytes;
 use object_store::path::Path;
-use object_store::{Error, MultipartUpload, ObjectMeta, ObjectStoreExt, PutMode};
+use object_store::{Error, ObjectMeta, PutMode};
 use runpack_core::canon::{Digest, Hasher};
 use runpack_core::pack::layout::{MANIFEST_BYTES_MAX, MANIFEST_NAME};
-use runpack_core::pack::{Manifest, PackReader, ReadFault};
+use runpack_core::pack::{FileHash, Manifest, PackReader, ReadFault, Report, Severity, VerifyOptions, verify};
 use runpack_core::read;
 use tokio::task::JoinSet;
 
+use super::ahead::{Ahead, Gathered};
 use super::bucket::{Bucket, LISTED_MAX, ObjectFault, has_status, may_pass, refused, runtime, wait};
 use super::key::{KeyFault, pack_key, snapshot_key};
+use super::parts::{PART_BYTES, Parts};
 use super::reader::{ObjectReader, relative};
 
 /// A file up to this size is one put, and only if nothing is there. A larger
 /// one goes up in parts, which no store does conditionally.
-const PUT_BYTES_MAX: u64 = 8 * 1024 * 1024;
-
-/// Bytes of one part.
-const PART_BYTES: usize = 8 * 1024 * 1024;
-
-/// Parts of one file in flight.
-const PARTS_AT_ONCE: usize = 4;
+pub(super) const PUT_BYTES_MAX: usize = PART_BYTES;
 
 /// A key of our own, by which a store shows that it keeps its word.
 const PROBE: [&str; 2] = [".runpack", "probe"];
@@ -67,6 +64,15 @@ pub struct Receipt {
     pub pushed: Pushed,
     /// Whether the store made sure that nobody else's manifest was there.
     pub conditional: bool,
+}
+
+/// Where a pack goes.
+#[derive(Debug, Clone, Copy)]
+pub enum Place<'a> {
+    /// Below this prefix, under the key of its run.
+    Below(&'a Path),
+    /// Just here.
+    At(&'a Path),
 }
 
 /// Why a pack was not published, or why that is not known.
@@ -131,6 +137,36 @@ pub enum PushError {
         /// Why.
         fault: ReadFault,
     },
+    /// It does not verify, so nobody gets to see it.
+    #[error("the pack was not published, since it does not verify: {}{left}", first(report))]
+    Unverified {
+        /// All that was found.
+        report: Box<Report>,
+        /// What of it could not be taken back.
+        left: Left,
+    },
+}
+
+/// Keys of files whose parts were sent and could not be taken back. No reader
+/// sees them, and no list shows them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Left(pub Vec<String>);
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(first) = self.0.first() else { return Ok(()) };
+        write!(
+            f,
+            "\nparts of {} unfinished uploads could not be taken back, the first of `{first}`; no reader sees them\n\
+             hint: a lifecycle rule that aborts incomplete multipart uploads removes them",
+            self.0.len()
+        )
+    }
+}
+
+fn first(report: &Report) -> String {
+    let worst = report.findings.iter().find(|finding| finding.severity != Severity::Warning);
+    worst.map_or_else(String::new, |finding| format!("{} {}", finding.code, finding.message))
 }
 
 /// A file on its way.
@@ -162,15 +198,7 @@ pub fn publish(
     options: &PublishOptions,
 ) -> Result<Receipt, PushError> {
     let (manifest, bytes) = manifest_of(pack, manifest_name)?;
-    let key = pack_key(prefix, &manifest)?;
-    let there = publish_at(bucket, &key, pack, manifest_name, options);
-    match there {
-        Err(PushError::Another { .. } | PushError::InTheWay { .. }) if options.on_existing == OnExisting::Snapshot => {
-            let key = snapshot_key(prefix, &manifest, Digest::of(&bytes))?;
-            publish_at(bucket, &key, pack, manifest_name, options)
-        }
-        there => there,
-    }
+    published(bucket, Place::Below(prefix), pack, &manifest, &bytes, Gathered::default(), options)
 }
 
 /// As [`publish`], at a place that is known.
@@ -185,26 +213,81 @@ pub fn publish_at(
     options: &PublishOptions,
 ) -> Result<Receipt, PushError> {
     let (manifest, bytes) = manifest_of(pack, manifest_name)?;
-    let to = Target { bucket, directory, uri: format!("{}/{directory}/", bucket.url()) };
-    let conditional = to.conditional(options)?;
-    let receipt = |pushed| {
-        let (storage_uri, pack_digest) = (to.uri.clone(), Digest::of(&bytes));
-        Receipt { storage_uri, pack_digest, pushed, conditional }
+    published(bucket, Place::At(directory), pack, &manifest, &bytes, Gathered::default(), options)
+}
+
+/// Verifies a pack and publishes it, reading it once: what the verifier reads
+/// is what is sent. Large files are on their way while the rest is verified, in
+/// parts that nobody sees before the upload is finished; it is finished, and
+/// anything else is put, only once the pack has passed.
+///
+/// # Errors
+/// [`PushError::Unverified`] for a pack that does not pass, whatever the store
+/// says; else as [`publish`].
+pub fn publish_verified(
+    bucket: &Bucket,
+    place: Place<'_>,
+    pack: &dyn PackReader,
+    manifest_name: &str,
+    options: &PublishOptions,
+    verification: &VerifyOptions,
+) -> Result<Receipt, PushError> {
+    let unverified = |report, left| PushError::Unverified { report: Box::new(report), left };
+    let keyed = manifest_of(pack, manifest_name).and_then(|(manifest, bytes)| {
+        let directory = place.of(&manifest)?;
+        Ok((manifest, bytes, directory))
+    });
+    let (manifest, bytes, directory) = match keyed {
+        Ok(keyed) => keyed,
+        // What is wrong with it can be said better.
+        Err(error) => {
+            let report = verify(pack, manifest_name, verification);
+            return Err(if report.verdict.passed() { error } else { unverified(report, Left::default()) });
+        }
     };
-    let files: Vec<_> = manifest
-        .integrity
-        .file_hashes
-        .iter()
-        .map(|file| Outgoing { path: file.path.clone(), digest: file.hash })
-        .collect();
-    if to.manifest(&bytes)?.is_some() {
-        to.compare(&files)?;
-        return Ok(receipt(Pushed::AlreadyThere));
+    let to = Target::new(bucket, &directory);
+    let ahead = Ahead::new(&to, pack, manifest_name, &bytes, options);
+    let report = verify(&ahead, manifest_name, verification);
+    let (mut gathered, failed) = ahead.gathered();
+    if !report.verdict.passed() {
+        return Err(unverified(report, gathered.taken_back()));
     }
-    let sizes = to.content(&files, pack, conditional)?;
-    to.listed(&sizes)?;
-    to.commit(&bytes, conditional)?;
-    Ok(receipt(Pushed::New))
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    published(bucket, place, pack, &manifest, &bytes, gathered, options)
+}
+
+impl Place<'_> {
+    fn of(self, manifest: &Manifest) -> Result<Path, KeyFault> {
+        match self {
+            Self::Below(prefix) => pack_key(prefix, manifest),
+            Self::At(directory) => Ok(directory.clone()),
+        }
+    }
+}
+
+fn published(
+    bucket: &Bucket,
+    place: Place<'_>,
+    pack: &dyn PackReader,
+    manifest: &Manifest,
+    bytes: &Bytes,
+    mut gathered: Gathered,
+    options: &PublishOptions,
+) -> Result<Receipt, PushError> {
+    let there = Target::new(bucket, &place.of(manifest)?).publish(pack, manifest, bytes, &mut gathered, options);
+    match (there, place) {
+        (Err(PushError::Another { .. } | PushError::InTheWay { .. }), Place::Below(prefix))
+            if options.on_existing == OnExisting::Snapshot =>
+        {
+            // They are parts of objects that are somebody else's.
+            gathered.taken_back();
+            let key = snapshot_key(prefix, manifest, Digest::of(bytes))?;
+            Target::new(bucket, &key).publish(pack, manifest, bytes, &mut gathered, options)
+        }
+        (there, _) => there,
+    }
 }
 
 fn manifest_of(pack: &dyn PackReader, manifest_name: &str) -> Result<(Manifest, Bytes), PushError> {
@@ -221,14 +304,43 @@ fn read_all(pack: &dyn PackReader, path: &str, bytes_max: u64) -> Result<Vec<u8>
 }
 
 /// The place a pack goes to.
-struct Target<'a> {
-    bucket: &'a Bucket,
+pub(super) struct Target<'a> {
+    pub(super) bucket: &'a Bucket,
     directory: &'a Path,
     uri: String,
 }
 
-impl Target<'_> {
-    fn key(&self, path: &str) -> Path {
+impl<'a> Target<'a> {
+    fn new(bucket: &'a Bucket, directory: &'a Path) -> Self {
+        Self { bucket, directory, uri: format!("{}/{directory}/", bucket.url()) }
+    }
+
+    fn publish(
+        &self,
+        pack: &dyn PackReader,
+        manifest: &Manifest,
+        bytes: &Bytes,
+        gathered: &mut Gathered,
+        options: &PublishOptions,
+    ) -> Result<Receipt, PushError> {
+        let conditional = self.conditional(options)?;
+        let receipt = |pushed| {
+            let (storage_uri, pack_digest) = (self.uri.clone(), Digest::of(bytes));
+            Receipt { storage_uri, pack_digest, pushed, conditional }
+        };
+        let file = |file: &FileHash| Outgoing { path: file.path.clone(), digest: file.hash };
+        let files: Vec<_> = manifest.integrity.file_hashes.iter().map(file).collect();
+        if self.manifest(bytes)?.is_some() {
+            self.compare(&files)?;
+            return Ok(receipt(Pushed::AlreadyThere));
+        }
+        let sizes = self.content(&files, pack, gathered, conditional)?;
+        self.listed(&sizes)?;
+        self.commit(bytes, conditional)?;
+        Ok(receipt(Pushed::New))
+    }
+
+    pub(super) fn key(&self, path: &str) -> Path {
         path.split('/').fold(self.directory.clone(), |key, part| key.join(part))
     }
 
@@ -238,7 +350,7 @@ impl Target<'_> {
 
     /// Whether the store creates conditionally: asked once for each bucket, by
     /// a key of our own that stays there, so that it costs one request.
-    fn conditional(&self, options: &PublishOptions) -> Result<bool, PushError> {
+    pub(super) fn conditional(&self, options: &PublishOptions) -> Result<bool, PushError> {
         let bucket = self.bucket;
         let kept = match bucket.probed.get() {
             Some(kept) => *kept,
@@ -281,7 +393,7 @@ impl Target<'_> {
     }
 
     /// The manifest that is there, if it is this one.
-    fn manifest(&self, ours: &Bytes) -> Result<Option<()>, PushError> {
+    pub(super) fn manifest(&self, ours: &Bytes) -> Result<Option<()>, PushError> {
         let key = self.key(MANIFEST_NAME);
         match wait(self.bucket.small(&key, MANIFEST_BYTES_MAX)).map_err(|error| self.fault(&key, error))? {
             None => Ok(None),
@@ -311,11 +423,13 @@ impl Target<'_> {
         }
     }
 
-    /// Brings all content there; answers the sizes.
+    /// Brings all content there; answers the sizes. What was gathered while the
+    /// pack was verified is not read again.
     fn content(
         &self,
         files: &[Outgoing],
         pack: &dyn PackReader,
+        gathered: &mut Gathered,
         conditional: bool,
     ) -> Result<BTreeMap<String, u64>, PushError> {
         let mut sizes = BTreeMap::new();
@@ -323,11 +437,21 @@ impl Target<'_> {
         let mut large = Vec::new();
         for file in files {
             let source = |fault| PushError::Source { path: file.path.clone(), fault };
-            let mut content = pack.open(&file.path, u64::MAX).map_err(source)?;
-            let mut bytes = Vec::new();
-            let read = content.by_ref().take(PUT_BYTES_MAX + 1).read_to_end(&mut bytes);
-            read.map_err(|error| source(ReadFault::Io(error)))?;
-            if bytes.len() as u64 > PUT_BYTES_MAX {
+            if gathered.parts.contains_key(&file.path) {
+                large.push(file);
+                continue;
+            }
+            let bytes = match gathered.small.get(&file.path) {
+                Some(bytes) => bytes.clone(),
+                None => {
+                    let mut content = pack.open(&file.path, u64::MAX).map_err(source)?;
+                    let mut bytes = Vec::new();
+                    let read = content.by_ref().take(PUT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes);
+                    read.map_err(|error| source(ReadFault::Io(error)))?;
+                    bytes.into()
+                }
+            };
+            if bytes.len() > PUT_BYTES_MAX {
                 large.push(file);
                 continue;
             }
@@ -335,7 +459,7 @@ impl Target<'_> {
             sizes.insert(file.path.clone(), bytes.len() as u64);
             let (bucket, key, path) = (self.bucket.clone(), self.key(&file.path), file.path.clone());
             puts.spawn_on(
-                async move { (path, put_settled(&bucket, &key, bytes.into(), conditional).await) },
+                async move { (path, put_settled(&bucket, &key, bytes, conditional).await) },
                 runtime().handle(),
             );
         }
@@ -344,7 +468,7 @@ impl Target<'_> {
             self.settled(&path, outcome)?;
         }
         for file in large {
-            let size = self.large(file, pack)?;
+            let size = self.large(file, pack, gathered.parts.remove(&file.path))?;
             sizes.insert(file.path.clone(), size);
         }
         Ok(sizes)
@@ -357,10 +481,21 @@ impl Target<'_> {
         })
     }
 
-    /// A file in parts. What is there already, whole, is not sent again.
-    fn large(&self, file: &Outgoing, pack: &dyn PackReader) -> Result<u64, PushError> {
+    /// What the store says of a key.
+    pub(super) fn there(&self, key: &Path) -> Result<Option<ObjectMeta>, Error> {
+        wait(self.bucket.head(key))
+    }
+
+    /// A file in parts. What is there already, whole, is not sent again, nor is
+    /// what was `sent` while the pack was verified.
+    fn large(
+        &self,
+        file: &Outgoing,
+        pack: &dyn PackReader,
+        mut sent: Option<Result<Parts, Error>>,
+    ) -> Result<u64, PushError> {
         let key = self.key(&file.path);
-        let there = || wait(self.bucket.head(&key)).map_err(|error| self.fault(&key, error));
+        let there = || self.there(&key).map_err(|error| self.fault(&key, error));
         let source = |fault| PushError::Source { path: file.path.clone(), fault };
         let mut pauses = self.bucket.pauses();
         let mut tried = 0;
@@ -368,8 +503,14 @@ impl Target<'_> {
             if let Some(meta) = there()? {
                 return self.same(file, &meta);
             }
-            let mut content = pack.open(&file.path, u64::MAX).map_err(source)?;
-            let error = match self.parts(&key, file, &mut content).map_err(|error| source(ReadFault::Io(error)))? {
+            let outcome = match sent.take() {
+                Some(sent) => sent.and_then(Parts::complete),
+                None => {
+                    let mut content = pack.open(&file.path, u64::MAX).map_err(source)?;
+                    self.parts(&key, file, &mut content).map_err(|error| source(ReadFault::Io(error)))?
+                }
+            };
+            let error = match outcome {
                 Ok(size) => return Ok(size),
                 Err(error) => error,
             };
@@ -400,58 +541,24 @@ impl Target<'_> {
 
     /// The outer error is the source's, the inner the store's.
     fn parts(&self, key: &Path, file: &Outgoing, content: &mut dyn Read) -> io::Result<Result<u64, Error>> {
-        let store = self.bucket.store();
-        let mut upload = match wait(self.bucket.patiently(|| store.put_multipart(key))) {
-            Ok(upload) => upload,
+        let mut parts = match Parts::begin(self.bucket, key) {
+            Ok(parts) => parts,
             Err(error) => return Ok(Err(error)),
         };
-        let outcome = self.all_parts(upload.as_mut(), file, content);
-        if !matches!(outcome, Ok(Ok(_))) {
-            // Best effort: a lifecycle rule removes what is left of it.
-            wait(upload.abort()).ok();
-        }
-        outcome
-    }
-
-    fn all_parts(
-        &self,
-        upload: &mut dyn MultipartUpload,
-        file: &Outgoing,
-        content: &mut dyn Read,
-    ) -> io::Result<Result<u64, Error>> {
-        let mut parts = JoinSet::new();
-        let (mut hasher, mut size) = (Hasher::default(), 0);
+        let mut hasher = Hasher::default();
         loop {
             let mut part = Vec::with_capacity(PART_BYTES);
             (&mut *content).take(PART_BYTES as u64).read_to_end(&mut part)?;
             if part.is_empty() {
                 break;
             }
-            size += part.len() as u64;
             hasher.update(&part);
-            if parts.len() == PARTS_AT_ONCE
-                && let Some(done) = wait(parts.join_next())
-                && let Err(error) = done.unwrap_or_else(|error| Err(join(error)))
-            {
-                return Ok(Err(error));
-            }
-            let sent = upload.put_part(Bytes::from(part).into());
-            let bucket = self.bucket.clone();
-            parts.spawn_on(
-                async move {
-                    let _permit = bucket.permit().await;
-                    sent.await
-                },
-                runtime().handle(),
-            );
-        }
-        while let Some(done) = wait(parts.join_next()) {
-            if let Err(error) = done.unwrap_or_else(|error| Err(join(error))) {
+            if let Err(error) = parts.send(part) {
                 return Ok(Err(error));
             }
         }
         file.check(hasher.finish())?;
-        Ok(wait(upload.complete()).map(|_| size))
+        Ok(parts.complete())
     }
 
     /// All content is there, in its size, and nothing else.
@@ -540,7 +647,7 @@ async fn put_settled(bucket: &Bucket, key: &Path, bytes: Bytes, conditional: boo
     }
 }
 
-fn join(source: tokio::task::JoinError) -> Error {
+pub(super) fn join(source: tokio::task::JoinError) -> Error {
     Error::JoinError { source }
 }
 
