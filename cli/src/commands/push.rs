@@ -1,10 +1,11 @@
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use runpack_core::pack::Verdict;
+use runpack_core::pack::{Verdict, VerifyOptions};
 use runpack_storage::packs::object::{self, Bucket, Place, PublishOptions, PushError, Pushed, Receipt};
 use runpack_storage::packs::shown;
 
+use super::verify::Depth;
 use super::{COULD_NOT, Outcome, ReadArgs};
 use crate::batch;
 use crate::out::{self, Paint};
@@ -29,6 +30,9 @@ pub(crate) struct PushArgs {
     to: String,
     #[command(flatten)]
     publish: PublishArgs,
+    /// How deep to look into a pack before it is published
+    #[arg(long, value_enum, default_value_t = Depth::Replay)]
+    checks: Depth,
     /// Packs in flight
     #[arg(long, value_name = "N", default_value_t = 4)]
     jobs: usize,
@@ -71,7 +75,11 @@ pub(crate) fn push(args: &PushArgs) -> Outcome {
     args.progress.begin();
     let (bucket, url) = args.read.stores()?.bucket(&args.to).map_err(|error| error.to_string())?;
     let options = args.publish.options();
-    let one = |index: usize| verified_to(&bucket, Place::Below(&url.prefix), &args.read, &args.packs[index], &options);
+    let verification = VerifyOptions { checks: args.checks.checks(), ..args.read.verify_options() };
+    let one = |index: usize| {
+        let place = Place::Below(&url.prefix);
+        verified_to(&bucket, place, &args.read, &args.packs[index], &options, &verification)
+    };
     let mut worst = 0;
     let left = batch::each(args.packs.len(), args.jobs, one, args.progress, |told| match told {
         Ok(receipt) => {
@@ -101,9 +109,10 @@ pub(crate) fn verified_to(
     read: &ReadArgs,
     path: &str,
     options: &PublishOptions,
+    verification: &VerifyOptions,
 ) -> Result<Receipt, (u8, String)> {
     let (pack, manifest_name) = read.open(path).map_err(|error| (COULD_NOT, error))?;
-    let published = object::publish_verified(bucket, place, &*pack, &manifest_name, options, &read.verify_options());
+    let published = object::publish_verified(bucket, place, &*pack, &manifest_name, options, verification);
     published.map_err(|error| match error {
         PushError::Unverified { report, left } => {
             let code = if report.verdict == Verdict::Refused { 1 } else { COULD_NOT };

@@ -5,13 +5,16 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use bytes::Bytes;
 use object_store::Error;
 use runpack_core::pack::{Listed, PackReader, ReadFault};
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::parts::Parts;
-use super::publish::{Left, PUT_BYTES_MAX, PublishOptions, PushError, Target};
+use super::body::{Body, Kept};
+use super::bucket::wait;
+use super::parts::{PART_BYTES, Parts};
+use super::publish::{Left, PublishOptions, PushError, Target};
 
-/// Bytes of one pack that are kept until it is verified. What is more is read
-/// again.
-const KEPT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of the small files of one pack that are kept until it is verified.
+/// What is more is read again.
+const KEPT_BYTES_MAX: usize = 2 * PART_BYTES;
 
 /// A pack whose reader takes it to its place: what is read of it is kept, if it
 /// is little, or on its way there in parts.
@@ -33,6 +36,8 @@ pub(super) struct Ahead<'a> {
 struct State {
     gathered: Gathered,
     kept_bytes: usize,
+    /// One of its files was given room.
+    had_room: bool,
     /// Files that were opened. Of one that is opened twice it is not clear which
     /// bytes were judged.
     opened: BTreeMap<String, u32>,
@@ -42,8 +47,9 @@ struct State {
 /// What need not be read again, by path in the pack.
 #[derive(Default)]
 pub(super) struct Gathered {
-    /// Whole files.
-    pub(super) small: BTreeMap<String, Bytes>,
+    /// Whole files, with the room of one.
+    pub(super) whole: BTreeMap<String, Body>,
+    pub(super) room: Option<OwnedSemaphorePermit>,
     /// Files whose parts were sent, all of them, or why not.
     pub(super) parts: BTreeMap<String, Result<Parts, Error>>,
 }
@@ -74,7 +80,7 @@ impl<'a> Ahead<'a> {
     pub(super) fn gathered(self) -> (Gathered, Option<PushError>) {
         let mut state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         for (path, _) in state.opened.iter().filter(|(_, times)| **times > 1) {
-            state.gathered.small.remove(path);
+            state.gathered.whole.remove(path);
             state.gathered.parts.remove(path);
         }
         (state.gathered, state.failed)
@@ -82,6 +88,26 @@ impl<'a> Ahead<'a> {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether so many bytes more of small files are kept.
+    fn keep(&self, bytes: usize) -> bool {
+        let mut state = self.state();
+        let fits = state.kept_bytes + bytes <= KEPT_BYTES_MAX;
+        state.kept_bytes += if fits { bytes } else { 0 };
+        fits
+    }
+
+    /// Waits until `kept` may become large. Only one file of a pack may: one
+    /// that waited for a second room would keep others from the first.
+    fn give_room(&self, kept: &mut Kept) -> bool {
+        if std::mem::replace(&mut self.state().had_room, true) {
+            return false;
+        }
+        let Some(room) = wait(self.to.bucket.room()) else { return false };
+        self.state().kept_bytes -= kept.len();
+        kept.give(room);
+        true
     }
 
     /// An upload for the file at `path`, if there is sense in one. What else is
@@ -122,7 +148,7 @@ impl PackReader for Ahead<'_> {
         let mut state = self.state();
         let times = state.opened.entry(path.to_owned()).or_default();
         *times += 1;
-        let way = if *times == 1 { Way::Kept(Vec::new()) } else { Way::None };
+        let way = if *times == 1 { Way::Kept(Kept::default()) } else { Way::None };
         Ok(Box::new(Going { ahead: self, path: path.to_owned(), content, way }))
     }
 }
@@ -136,7 +162,7 @@ struct Going<'a> {
 }
 
 enum Way {
-    Kept(Vec<u8>),
+    Kept(Kept),
     Parts(Box<Parts>),
     None,
 }
@@ -144,30 +170,31 @@ enum Way {
 impl Going<'_> {
     fn take(&mut self, bytes: &[u8]) {
         match &mut self.way {
-            Way::Kept(kept) if kept.len() + bytes.len() > PUT_BYTES_MAX => {
+            Way::Kept(kept) => {
+                let all = kept.len() + bytes.len();
+                let fits = if all > self.ahead.to.bucket.put_bytes_max {
+                    false
+                } else if all > PART_BYTES {
+                    kept.has_room() || self.ahead.give_room(kept)
+                } else {
+                    self.ahead.keep(bytes.len())
+                };
+                if fits {
+                    return kept.write(bytes);
+                }
                 let kept = std::mem::take(kept);
-                self.ahead.state().kept_bytes -= kept.len();
                 self.way = Way::None;
-                match self.ahead.begin(&self.path) {
-                    None => {}
-                    Some(parts) => self.sent(parts.and_then(|mut parts| {
-                        parts.write(&kept)?;
-                        drop(kept);
+                if !kept.has_room() {
+                    self.ahead.state().kept_bytes -= kept.len();
+                }
+                if all > PART_BYTES
+                    && let Some(parts) = self.ahead.begin(&self.path)
+                {
+                    self.sent(parts.and_then(|mut parts| {
+                        parts.take(kept)?;
                         parts.write(bytes)?;
                         Ok(parts)
-                    })),
-                }
-            }
-            Way::Kept(kept) => {
-                let mut state = self.ahead.state();
-                if state.kept_bytes + bytes.len() > KEPT_BYTES_MAX {
-                    state.kept_bytes -= kept.len();
-                    drop(state);
-                    self.way = Way::None;
-                } else {
-                    state.kept_bytes += bytes.len();
-                    drop(state);
-                    kept.extend_from_slice(bytes);
+                    }));
                 }
             }
             Way::Parts(parts) => {
@@ -189,7 +216,12 @@ impl Going<'_> {
 
     fn end(&mut self) {
         match std::mem::replace(&mut self.way, Way::None) {
-            Way::Kept(kept) => drop(self.ahead.state().gathered.small.insert(self.path.clone(), kept.into())),
+            Way::Kept(kept) => {
+                let (body, room) = kept.end();
+                let gathered = &mut self.ahead.state().gathered;
+                gathered.whole.insert(self.path.clone(), body);
+                gathered.room = gathered.room.take().or(room);
+            }
             Way::Parts(mut parts) => {
                 let ended = parts.end().map(|()| *parts);
                 self.ahead.state().gathered.parts.insert(self.path.clone(), ended);

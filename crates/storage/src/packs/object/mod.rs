@@ -10,6 +10,7 @@
 //! module's own; whoever reads waits for bytes.
 
 mod ahead;
+mod body;
 mod bucket;
 mod find;
 mod key;

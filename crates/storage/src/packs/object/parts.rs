@@ -3,6 +3,7 @@ use object_store::path::Path;
 use object_store::{Error, MultipartUpload, ObjectStoreExt};
 use tokio::task::JoinSet;
 
+use super::body::Kept;
 use super::bucket::{Bucket, runtime, wait};
 use super::publish::join;
 
@@ -11,6 +12,9 @@ pub(super) const PART_BYTES: usize = 8 * 1024 * 1024;
 
 /// Parts of one file in flight.
 const PARTS_AT_ONCE: usize = 4;
+
+/// Parts of all files in flight: each is in memory.
+pub(super) const PARTS_MAX: usize = 8;
 
 /// A large file on its way. Nobody sees any of it before it is completed;
 /// dropped before that, it is taken back, as far as the store lets us.
@@ -32,6 +36,17 @@ impl Parts {
         Ok(Self { bucket, upload, flying: JoinSet::new(), rest: Vec::new(), bytes: 0, ended: false })
     }
 
+    /// Takes the beginning of the file, as far as it was kept.
+    pub(super) fn take(&mut self, kept: Kept) -> Result<(), Error> {
+        let (body, room) = kept.end();
+        let mut pieces = body.into_pieces();
+        // The last may have to grow before it is a part.
+        let last = pieces.pop_if(|piece| piece.len() < PART_BYTES);
+        pieces.into_iter().try_for_each(|piece| self.send(piece))?;
+        drop(room);
+        last.map_or(Ok(()), |last| self.write(&last))
+    }
+
     /// Takes more of the file, as it comes.
     pub(super) fn write(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
         while !bytes.is_empty() {
@@ -41,7 +56,7 @@ impl Parts {
             bytes = later;
             if self.rest.len() == PART_BYTES {
                 let part = std::mem::take(&mut self.rest);
-                self.send(part)?;
+                self.send(part.into())?;
             }
         }
         Ok(())
@@ -50,21 +65,24 @@ impl Parts {
     /// There is no more of it.
     pub(super) fn end(&mut self) -> Result<(), Error> {
         let last = std::mem::take(&mut self.rest);
-        if last.is_empty() { Ok(()) } else { self.send(last) }
+        if last.is_empty() { Ok(()) } else { self.send(last.into()) }
     }
 
     /// Sends a part; waits if enough of them are on their way.
-    pub(super) fn send(&mut self, part: Vec<u8>) -> Result<(), Error> {
+    fn send(&mut self, part: Bytes) -> Result<(), Error> {
         self.bytes += part.len() as u64;
         if self.flying.len() == PARTS_AT_ONCE {
             self.one()?;
         }
-        let sent = self.upload.put_part(Bytes::from(part).into());
         let bucket = self.bucket.clone();
+        let in_memory = wait(bucket.part());
+        let sent = self.upload.put_part(part.into());
         self.flying.spawn_on(
             async move {
                 let _permit = bucket.permit().await;
-                sent.await
+                let sent = sent.await;
+                drop(in_memory);
+                sent
             },
             runtime().handle(),
         );

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use bytes::Bytes;
 use object_store::path::Path;
-use object_store::{Error, ObjectMeta, PutMode};
+use object_store::{Error, ObjectMeta, PutMode, PutPayload};
 use runpack_core::canon::{Digest, Hasher};
 use runpack_core::pack::layout::{MANIFEST_BYTES_MAX, MANIFEST_NAME};
 use runpack_core::pack::{FileHash, Manifest, PackReader, ReadFault, Report, Severity, VerifyOptions, verify};
@@ -12,14 +12,14 @@ use runpack_core::read;
 use tokio::task::JoinSet;
 
 use super::ahead::{Ahead, Gathered};
+use super::body::{Body, Kept};
 use super::bucket::{Bucket, LISTED_MAX, ObjectFault, has_status, may_pass, refused, runtime, wait};
 use super::key::{KeyFault, pack_key, snapshot_key};
 use super::parts::{PART_BYTES, Parts};
 use super::reader::{ObjectReader, relative};
 
-/// A file up to this size is one put, and only if nothing is there. A larger
-/// one goes up in parts, which no store does conditionally.
-pub(super) const PUT_BYTES_MAX: usize = PART_BYTES;
+/// Bytes read at a time.
+const READ_BYTES: usize = 64 * 1024;
 
 /// A key of our own, by which a store shows that it keeps its word.
 const PROBE: [&str; 2] = [".runpack", "probe"];
@@ -367,7 +367,7 @@ impl<'a> Target<'a> {
 
     async fn probe(&self) -> Result<bool, PushError> {
         let key = PROBE.iter().fold(self.bucket.home().clone(), |key, part| key.join(*part));
-        let create = || self.bucket.put(&key, Bytes::from_static(b"{}"), PutMode::Create);
+        let create = || self.bucket.put(&key, PutPayload::from_static(b"{}"), PutMode::Create);
         let mut pauses = self.bucket.pauses();
         let mut created = 0;
         loop {
@@ -436,30 +436,25 @@ impl<'a> Target<'a> {
         let mut puts = JoinSet::new();
         let mut large = Vec::new();
         for file in files {
-            let source = |fault| PushError::Source { path: file.path.clone(), fault };
-            if gathered.parts.contains_key(&file.path) {
-                large.push(file);
-                continue;
-            }
-            let bytes = match gathered.small.get(&file.path) {
-                Some(bytes) => bytes.clone(),
-                None => {
-                    let mut content = pack.open(&file.path, u64::MAX).map_err(source)?;
-                    let mut bytes = Vec::new();
-                    let read = content.by_ref().take(PUT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes);
-                    read.map_err(|error| source(ReadFault::Io(error)))?;
-                    bytes.into()
+            let body = match gathered.whole.get(&file.path) {
+                // It was verified, and with it this file.
+                Some(body) => body.clone(),
+                None if gathered.parts.contains_key(&file.path) => {
+                    large.push(file);
+                    continue;
                 }
+                None => match self.small(file, pack)? {
+                    Some(body) => body,
+                    None => {
+                        large.push(file);
+                        continue;
+                    }
+                },
             };
-            if bytes.len() > PUT_BYTES_MAX {
-                large.push(file);
-                continue;
-            }
-            file.check(Digest::of(&bytes)).map_err(|error| source(ReadFault::Io(error)))?;
-            sizes.insert(file.path.clone(), bytes.len() as u64);
+            sizes.insert(file.path.clone(), body.len() as u64);
             let (bucket, key, path) = (self.bucket.clone(), self.key(&file.path), file.path.clone());
             puts.spawn_on(
-                async move { (path, put_settled(&bucket, &key, bytes, conditional).await) },
+                async move { (path, put_settled(&bucket, &key, &body, conditional).await) },
                 runtime().handle(),
             );
         }
@@ -468,10 +463,21 @@ impl<'a> Target<'a> {
             self.settled(&path, outcome)?;
         }
         for file in large {
-            let size = self.large(file, pack, gathered.parts.remove(&file.path))?;
+            let size = self.large(file, pack, gathered.parts.remove(&file.path), conditional)?;
             sizes.insert(file.path.clone(), size);
         }
         Ok(sizes)
+    }
+
+    /// A file of at most a part.
+    fn small(&self, file: &Outgoing, pack: &dyn PackReader) -> Result<Option<Body>, PushError> {
+        let source = |fault| PushError::Source { path: file.path.clone(), fault };
+        let content = pack.open(&file.path, u64::MAX).map_err(source)?;
+        let mut bytes = Vec::new();
+        let read = content.take(PART_BYTES as u64 + 1).read_to_end(&mut bytes);
+        read.and_then(|_| if bytes.len() > PART_BYTES { Ok(()) } else { file.check(Digest::of(&bytes)) })
+            .map_err(|error| source(ReadFault::Io(error)))?;
+        Ok((bytes.len() <= PART_BYTES).then(|| Body::of(bytes.into())))
     }
 
     fn settled(&self, path: &str, outcome: Result<(), Settled>) -> Result<(), PushError> {
@@ -486,17 +492,32 @@ impl<'a> Target<'a> {
         wait(self.bucket.head(key))
     }
 
-    /// A file in parts. What is there already, whole, is not sent again, nor is
+    /// A file of more than a part: one put if there is room for it, else in
+    /// parts. What is there already, whole, is not sent again in parts, nor is
     /// what was `sent` while the pack was verified.
     fn large(
         &self,
         file: &Outgoing,
         pack: &dyn PackReader,
         mut sent: Option<Result<Parts, Error>>,
+        conditional: bool,
     ) -> Result<u64, PushError> {
         let key = self.key(&file.path);
         let there = || self.there(&key).map_err(|error| self.fault(&key, error));
         let source = |fault| PushError::Source { path: file.path.clone(), fault };
+        let mut begun = None;
+        // No store creates parts conditionally, so that as much as possible goes
+        // without.
+        if sent.is_none()
+            && let Some(room) = self.bucket.room_now()
+        {
+            let mut content = Begun::of(pack.open(&file.path, u64::MAX).map_err(source)?);
+            content.kept.give(room);
+            if content.fill(self.bucket.put_bytes_max).map_err(|error| source(ReadFault::Io(error)))? {
+                return self.whole(file, content, conditional);
+            }
+            begun = Some(content);
+        }
         let mut pauses = self.bucket.pauses();
         let mut tried = 0;
         loop {
@@ -506,8 +527,11 @@ impl<'a> Target<'a> {
             let outcome = match sent.take() {
                 Some(sent) => sent.and_then(Parts::complete),
                 None => {
-                    let mut content = pack.open(&file.path, u64::MAX).map_err(source)?;
-                    self.parts(&key, file, &mut content).map_err(|error| source(ReadFault::Io(error)))?
+                    let begun = match begun.take() {
+                        Some(begun) => begun,
+                        None => Begun::of(pack.open(&file.path, u64::MAX).map_err(source)?),
+                    };
+                    self.parts(&key, file, begun).map_err(|error| source(ReadFault::Io(error)))?
                 }
             };
             let error = match outcome {
@@ -539,26 +563,39 @@ impl<'a> Target<'a> {
         }
     }
 
+    /// A large file that was read whole.
+    fn whole(&self, file: &Outgoing, content: Begun<'_>, conditional: bool) -> Result<u64, PushError> {
+        let Begun { kept, hasher, .. } = content;
+        let source = |error| PushError::Source { path: file.path.clone(), fault: ReadFault::Io(error) };
+        file.check(hasher.finish()).map_err(source)?;
+        let (body, _room) = kept.end();
+        let outcome = wait(put_settled(self.bucket, &self.key(&file.path), &body, conditional));
+        self.settled(&file.path, outcome).map(|()| body.len() as u64)
+    }
+
     /// The outer error is the source's, the inner the store's.
-    fn parts(&self, key: &Path, file: &Outgoing, content: &mut dyn Read) -> io::Result<Result<u64, Error>> {
-        let mut parts = match Parts::begin(self.bucket, key) {
+    fn parts(&self, key: &Path, file: &Outgoing, content: Begun<'_>) -> io::Result<Result<u64, Error>> {
+        let Begun { kept, mut hasher, mut content } = content;
+        let begun = Parts::begin(self.bucket, key).and_then(|mut parts| parts.take(kept).map(|()| parts));
+        let mut parts = match begun {
             Ok(parts) => parts,
             Err(error) => return Ok(Err(error)),
         };
-        let mut hasher = Hasher::default();
+        let mut buffer = vec![0; READ_BYTES];
         loop {
-            let mut part = Vec::with_capacity(PART_BYTES);
-            (&mut *content).take(PART_BYTES as u64).read_to_end(&mut part)?;
-            if part.is_empty() {
-                break;
-            }
-            hasher.update(&part);
-            if let Err(error) = parts.send(part) {
+            let count = match content.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            hasher.update(&buffer[..count]);
+            if let Err(error) = parts.write(&buffer[..count]) {
                 return Ok(Err(error));
             }
         }
         file.check(hasher.finish())?;
-        Ok(parts.complete())
+        Ok(parts.end().and_then(|()| parts.complete()))
     }
 
     /// All content is there, in its size, and nothing else.
@@ -583,7 +620,7 @@ impl<'a> Target<'a> {
     /// error alone does not say which.
     fn commit(&self, bytes: &Bytes, conditional: bool) -> Result<(), PushError> {
         let key = self.key(MANIFEST_NAME);
-        match wait(put_settled(self.bucket, &key, bytes.clone(), conditional)) {
+        match wait(put_settled(self.bucket, &key, &Body::of(bytes.clone()), conditional)) {
             Ok(()) => Ok(()),
             // Somebody else's is there: which one?
             Err(Settled::Other) => match self.manifest(bytes) {
@@ -601,6 +638,36 @@ impl<'a> Target<'a> {
     }
 }
 
+/// A file that is read.
+struct Begun<'a> {
+    kept: Kept,
+    /// Of what was kept.
+    hasher: Hasher,
+    content: Box<dyn Read + 'a>,
+}
+
+impl<'a> Begun<'a> {
+    fn of(content: Box<dyn Read + 'a>) -> Self {
+        Self { kept: Kept::default(), hasher: Hasher::default(), content }
+    }
+
+    /// Reads what one put takes; whether that is all of the file.
+    fn fill(&mut self, bytes_max: usize) -> io::Result<bool> {
+        let mut buffer = vec![0; READ_BYTES];
+        while self.kept.len() + READ_BYTES <= bytes_max {
+            let count = match self.content.read(&mut buffer) {
+                Ok(0) => return Ok(true),
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            self.hasher.update(&buffer[..count]);
+            self.kept.write(&buffer[..count]);
+        }
+        Ok(false)
+    }
+}
+
 /// Why an object is not there as it should be.
 enum Settled {
     /// Another object is there.
@@ -612,13 +679,13 @@ enum Settled {
 }
 
 /// Puts an object where none is, and finds out what became of it.
-async fn put_settled(bucket: &Bucket, key: &Path, bytes: Bytes, conditional: bool) -> Result<(), Settled> {
+async fn put_settled(bucket: &Bucket, key: &Path, body: &Body, conditional: bool) -> Result<(), Settled> {
     let mut pauses = bucket.pauses();
     if !conditional {
         // Nobody else writes, the user says; what is there may be our own.
-        match bucket.small(key, bytes.len() as u64).await {
-            Ok(Some(there)) if there == bytes => return Ok(()),
-            Ok(Some(_)) | Err(Error::NotSupported { .. }) => return Err(Settled::Other),
+        match body.is_at(bucket, key).await {
+            Ok(Some(true)) => return Ok(()),
+            Ok(Some(false)) => return Err(Settled::Other),
             Ok(None) => {}
             Err(error) => return Err(Settled::Refused(error)),
         }
@@ -626,7 +693,7 @@ async fn put_settled(bucket: &Bucket, key: &Path, bytes: Bytes, conditional: boo
     let mut answered = true;
     loop {
         let mode = if conditional { PutMode::Create } else { PutMode::Overwrite };
-        let error = match bucket.put(key, bytes.clone(), mode).await {
+        let error = match bucket.put(key, body.payload(), mode).await {
             Ok(()) => return Ok(()),
             Err(error) if refused(&error) && answered => return Err(Settled::Refused(error)),
             Err(error) if refused(&error) => return Err(Settled::Failed(error)),
@@ -636,9 +703,9 @@ async fn put_settled(bucket: &Bucket, key: &Path, bytes: Bytes, conditional: boo
         answered &= has_status(&error);
         // "Already exists" may be our own put whose answer was lost, or a
         // conflict of which nothing is left; an error may hide a success.
-        match bucket.small(key, bytes.len() as u64).await {
-            Ok(Some(there)) if there == bytes => return Ok(()),
-            Ok(Some(_)) | Err(Error::NotSupported { .. }) => return Err(Settled::Other),
+        match body.is_at(bucket, key).await {
+            Ok(Some(true)) => return Ok(()),
+            Ok(Some(false)) => return Err(Settled::Other),
             Ok(None) if pauses.pause(&error).await => {}
             Ok(None) if answered => return Err(Settled::Refused(error)),
             Ok(None) => return Err(Settled::Failed(error)),
