@@ -7,11 +7,13 @@ use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use runpack_core::canon::Digest;
+use runpack_core::canon::{Digest, to_vec};
 use runpack_core::engine::Scenario;
 use runpack_core::model::{RunState, ScenarioSpec, Timestamp};
 use runpack_core::pack::layout::MANIFEST_NAME;
-use runpack_core::pack::{BuildOptions, Listed, PackReader, ReadFault, Verdict, VerifyOptions, verify};
+use runpack_core::pack::{
+    BuildOptions, Checks, FileHash, Listed, PackReader, ReadFault, Verdict, VerifyOptions, verify,
+};
 use runpack_core::read::{self, Unknown};
 
 use super::bucket::wait;
@@ -168,11 +170,11 @@ fn a_pack_that_grew_a_file_is_not_called_whole() {
 struct Changing(DirectoryReader);
 
 impl PackReader for Changing {
-    fn list(&self) -> Result<Vec<runpack_core::pack::Listed>, runpack_core::pack::ReadFault> {
+    fn list(&self) -> Result<Vec<Listed>, ReadFault> {
         self.0.list()
     }
 
-    fn open(&self, path: &str, bytes_max: u64) -> Result<Box<dyn Read + '_>, runpack_core::pack::ReadFault> {
+    fn open(&self, path: &str, bytes_max: u64) -> Result<Box<dyn Read + '_>, ReadFault> {
         if path == "artifacts/triggers.json" { Ok(Box::new(&b"[]"[..])) } else { self.0.open(path, bytes_max) }
     }
 }
@@ -186,8 +188,7 @@ fn what_changed_since_it_was_verified_is_not_published() {
     assert!(packs(&bucket, &Path::default()).unwrap().iter().all(|pack| !pack.manifest));
 }
 
-/// A pack with a file that goes up in parts, whatever else holds of it; each
-/// time a file is opened is noted.
+/// A pack with a large file; each time a file is opened is noted.
 struct Large {
     pack: DirectoryReader,
     dir: tempfile::TempDir,
@@ -198,6 +199,12 @@ struct Large {
 
 const SCENARIO: &str = "artifacts/scenario_spec.json";
 const MIB: usize = 1 << 20;
+const BYTES_MAX: u64 = 1 << 30;
+
+/// A file of 20 MiB goes up whole, and in parts.
+fn whole_and_in_parts() -> [Bucket; 2] {
+    [memory(), memory().with_parts_above(8)]
+}
 
 impl Large {
     fn new(bytes: usize) -> Self {
@@ -214,7 +221,7 @@ impl Large {
         }
         let state: RunState = serde_json::from_value(state).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let options = BuildOptions::at(Timestamp::Logical(1));
+        let options = BuildOptions { artifact_bytes_max: BYTES_MAX, ..BuildOptions::at(Timestamp::Logical(1)) };
         export(&ExportRequest {
             destination: Destination::Directory { target: &dir.path().join("pack"), replace: Replace::No },
             manifest_name: MANIFEST_NAME,
@@ -238,7 +245,7 @@ impl Large {
 
     fn publish(&self, bucket: &Bucket, options: PublishOptions) -> Result<Receipt, PushError> {
         let prefix = Path::from("packs");
-        let verification = VerifyOptions::default();
+        let verification = VerifyOptions { artifact_bytes_max: BYTES_MAX, ..VerifyOptions::default() };
         publish_verified(bucket, Place::Below(&prefix), self, MANIFEST_NAME, &options, &verification)
     }
 }
@@ -264,37 +271,45 @@ fn keys(bucket: &Bucket) -> Vec<String> {
 
 #[test]
 fn every_file_is_read_once_and_what_was_verified_is_what_is_there() {
-    let bucket = memory();
-    let pack = Large { changes: true, ..Large::new(20 * MIB) };
-    let receipt = pack.publish(&bucket, PublishOptions::default()).unwrap();
-    assert_eq!(receipt.pushed, Pushed::New);
-    let mut opened = pack.opened.lock().unwrap().clone();
-    opened.sort_unstable();
-    let mut listed: Vec<_> = pack.list().unwrap().into_iter().map(|listed| listed.path).collect();
-    listed.sort_unstable();
-    assert_eq!(opened, listed);
-    assert_eq!(verdict(&bucket, &directory(&receipt)), Verdict::Consistent);
-    let head = wait(bucket.store().head(&directory(&receipt).join("artifacts").join("scenario_spec.json"))).unwrap();
-    assert!(head.size > 20 * MIB as u64);
-    // Again: compared with what is there, and left alone.
-    let again = Large::new(20 * MIB).publish(&bucket, PublishOptions::default()).unwrap();
-    assert_eq!((again.pushed, again.storage_uri), (Pushed::AlreadyThere, receipt.storage_uri));
+    for bucket in whole_and_in_parts() {
+        let mut pack = Large { changes: true, ..Large::new(20 * MIB) };
+        let receipt = pack.publish(&bucket, PublishOptions::default()).unwrap();
+        assert_eq!(receipt.pushed, Pushed::New);
+        let mut opened = pack.opened.lock().unwrap().clone();
+        opened.sort_unstable();
+        let mut listed: Vec<_> = pack.list().unwrap().into_iter().map(|listed| listed.path).collect();
+        listed.sort_unstable();
+        assert_eq!(opened, listed);
+        let there = ObjectReader::open(&bucket, &directory(&receipt)).unwrap();
+        let options = VerifyOptions { artifact_bytes_max: BYTES_MAX, ..VerifyOptions::default() };
+        assert_eq!(verify(&there, MANIFEST_NAME, &options).verdict, Verdict::Consistent);
+        let scenario = wait(bucket.store().head(&directory(&receipt).join("artifacts").join("scenario_spec.json")));
+        assert!(scenario.unwrap().size > 20 * MIB as u64);
+        // Again: compared with what is there, and left alone.
+        pack.changes = false;
+        let again = pack.publish(&bucket, PublishOptions::default()).unwrap();
+        assert_eq!((again.pushed, again.storage_uri), (Pushed::AlreadyThere, receipt.storage_uri));
+    }
 }
 
 #[test]
 fn nothing_of_a_pack_that_does_not_verify_is_there() {
-    // Found out before, in, and after the file that goes up in parts.
-    for spoilt in [MANIFEST_NAME, SCENARIO, "artifacts/tool_calls.json"] {
-        let (bucket, pack) = (memory(), Large::new(20 * MIB));
-        pack.spoil(spoilt);
-        let error = pack.publish(&bucket, PublishOptions::default()).unwrap_err();
-        assert!(matches!(&error, PushError::Unverified { left, .. } if left.0.is_empty()), "{spoilt}: {error}");
-        assert!(error.to_string().contains("since it does not verify: RP0"), "{error}");
-        assert_eq!(keys(&bucket), Vec::<String>::new(), "{spoilt}");
+    let pack = Large::new(20 * MIB);
+    for bucket in whole_and_in_parts() {
+        // Found out before, in, and after the large file.
+        for spoilt in [MANIFEST_NAME, SCENARIO, "artifacts/tool_calls.json"] {
+            pack.spoil(spoilt);
+            let error = pack.publish(&bucket, PublishOptions::default()).unwrap_err();
+            assert!(matches!(&error, PushError::Unverified { left, .. } if left.0.is_empty()), "{spoilt}: {error}");
+            assert!(error.to_string().contains("since it does not verify: RP0"), "{error}");
+            assert_eq!(keys(&bucket), Vec::<String>::new(), "{spoilt}");
+            // The second time it is as it was.
+            pack.spoil(spoilt);
+        }
+        assert_eq!(pack.publish(&bucket, PublishOptions::default()).unwrap().pushed, Pushed::New);
     }
     // A small one costs nobody a request.
-    let bucket = Bucket::new(Arc::new(InMemory::new()), "s3://bucket", &Path::default(), impatient());
-    let (prefix, pack) = (Path::from("packs"), Changing(good()));
+    let (bucket, prefix, pack) = (memory(), Path::from("packs"), Changing(good()));
     let verification = VerifyOptions::default();
     let place = Place::Below(&prefix);
     let error = publish_verified(&bucket, place, &pack, MANIFEST_NAME, &PublishOptions::default(), &verification);
@@ -304,30 +319,104 @@ fn nothing_of_a_pack_that_does_not_verify_is_there() {
 
 #[test]
 fn what_lies_at_the_place_is_not_touched_before_a_pack_is_verified() {
-    let pack = || Large::new(9 * MIB);
-    let at = {
-        let bucket = memory();
-        directory(&pack().publish(&bucket, PublishOptions::default()).unwrap())
-    };
-    let (scenario, manifest) =
-        (at.clone().join("artifacts").join("scenario_spec.json"), at.clone().join(MANIFEST_NAME));
+    let pack = Large::new(20 * MIB);
+    let at = directory(&pack.publish(&memory(), PublishOptions::default()).unwrap());
+    let scenario = at.clone().join("artifacts").join("scenario_spec.json");
+    let manifest = at.join(MANIFEST_NAME);
     // Another pack there, with or without its manifest.
     for there in [&scenario, &manifest] {
-        let bucket = memory();
-        put(&bucket, there, b"{}");
-        let spoilt = pack();
-        spoilt.spoil(SCENARIO);
-        let error = spoilt.publish(&bucket, PublishOptions::default()).unwrap_err();
-        assert!(matches!(&error, PushError::Unverified { .. }), "{error}");
-        assert_eq!(keys(&bucket), [there.to_string()]);
-        let error = pack().publish(&bucket, PublishOptions::default()).unwrap_err();
-        assert!(matches!(&error, PushError::Another { .. } | PushError::InTheWay { .. }), "{error}");
-        assert_eq!(wait(bucket.store().head(there)).unwrap().size, 2);
-        let options = PublishOptions { on_existing: OnExisting::Snapshot, ..PublishOptions::default() };
-        let receipt = pack().publish(&bucket, options).unwrap();
-        assert!(receipt.storage_uri.contains("/snapshot/"), "{receipt:?}");
-        assert_eq!(verdict(&bucket, &directory(&receipt)), Verdict::Consistent);
-        assert_eq!(wait(bucket.store().head(there)).unwrap().size, 2);
+        for bucket in whole_and_in_parts() {
+            put(&bucket, there, b"{}");
+            pack.spoil(SCENARIO);
+            let error = pack.publish(&bucket, PublishOptions::default()).unwrap_err();
+            assert!(matches!(&error, PushError::Unverified { .. }), "{error}");
+            assert_eq!(keys(&bucket), [there.to_string()]);
+            pack.spoil(SCENARIO);
+            let error = pack.publish(&bucket, PublishOptions::default()).unwrap_err();
+            assert!(matches!(&error, PushError::Another { .. } | PushError::InTheWay { .. }), "{error}");
+            assert_eq!(wait(bucket.store().head(there)).unwrap().size, 2);
+            let options = PublishOptions { on_existing: OnExisting::Snapshot, ..PublishOptions::default() };
+            let receipt = pack.publish(&bucket, options).unwrap();
+            assert!(receipt.storage_uri.contains("/snapshot/"), "{receipt:?}");
+            let there_too = ObjectReader::open(&bucket, &directory(&receipt)).unwrap();
+            let options = VerifyOptions { artifact_bytes_max: BYTES_MAX, ..VerifyOptions::default() };
+            assert_eq!(verify(&there_too, MANIFEST_NAME, &options).verdict, Verdict::Consistent);
+            assert_eq!(wait(bucket.store().head(there)).unwrap().size, 2);
+        }
+    }
+}
+
+/// A pack of which only the digests hold, with files that are long.
+struct Long {
+    pack: DirectoryReader,
+    manifest: Vec<u8>,
+    files: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl Long {
+    fn new(sizes: &[(&'static str, usize)]) -> Self {
+        let file = |path: &str, bytes| path.bytes().cycle().take(bytes).collect::<Vec<_>>();
+        let files: Vec<_> = sizes.iter().map(|(path, bytes)| (*path, file(path, *bytes))).collect();
+        let pack = good();
+        let mut manifest: serde_json::Value =
+            serde_json::from_reader(pack.open(MANIFEST_NAME, 1 << 20).unwrap()).unwrap();
+        for (path, bytes) in &files {
+            let digest = serde_json::to_value(Digest::of(bytes)).unwrap();
+            for list in ["/artifacts", "/integrity/file_hashes"] {
+                let list = manifest.pointer_mut(list).unwrap().as_array_mut().unwrap();
+                list.iter_mut().find(|entry| entry["path"] == **path).unwrap()["hash"] = digest.clone();
+            }
+        }
+        let hashes: Vec<FileHash> = serde_json::from_value(manifest["integrity"]["file_hashes"].clone()).unwrap();
+        manifest["integrity"]["root_hash"] = serde_json::to_value(Digest::of_canonical(&hashes).unwrap()).unwrap();
+        Self { pack, manifest: to_vec(&manifest).unwrap(), files }
+    }
+}
+
+impl PackReader for Long {
+    fn list(&self) -> Result<Vec<Listed>, ReadFault> {
+        self.pack.list()
+    }
+
+    fn open(&self, path: &str, bytes_max: u64) -> Result<Box<dyn Read + '_>, ReadFault> {
+        match self.files.iter().find(|(name, _)| *name == path) {
+            Some((_, bytes)) => Ok(Box::new(&bytes[..])),
+            None if path == MANIFEST_NAME => Ok(Box::new(&self.manifest[..])),
+            None => self.pack.open(path, bytes_max),
+        }
+    }
+}
+
+/// More of them at a time than are kept in memory, and more in one pack.
+#[test]
+fn large_files_make_room_for_each_other() {
+    let long = Long::new(&[
+        ("artifacts/decisions.json", 9 * MIB),
+        ("artifacts/packets.json", 8 * MIB),
+        ("artifacts/submissions.json", 80 * MIB),
+        ("artifacts/tool_calls.json", 10 * MIB),
+        ("artifacts/triggers.json", 8 * MIB + 1),
+    ]);
+    let options =
+        VerifyOptions { artifact_bytes_max: BYTES_MAX, checks: Checks::Digests, ..VerifyOptions::default() };
+    for bucket in whole_and_in_parts() {
+        std::thread::scope(|scope| {
+            for n in 0..4 {
+                let (bucket, long, options) = (&bucket, &long, &options);
+                scope.spawn(move || {
+                    let at = Path::from(format!("packs/{n}"));
+                    let publishing = PublishOptions::default();
+                    let receipt = if n < 3 {
+                        publish_verified(bucket, Place::At(&at), long, MANIFEST_NAME, &publishing, options)
+                    } else {
+                        publish_at(bucket, &at, long, MANIFEST_NAME, &publishing)
+                    };
+                    assert_eq!(receipt.unwrap().pushed, Pushed::New);
+                    let there = ObjectReader::open(bucket, &at).unwrap();
+                    assert_eq!(verify(&there, MANIFEST_NAME, options).verdict, Verdict::Consistent);
+                });
+            }
+        });
     }
 }
 
