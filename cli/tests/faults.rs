@@ -422,7 +422,7 @@ fn a_slow_way_is_only_slow() {
     };
     std::thread::scope(|scope| {
         scope.spawn(|| slow("small", 200 * 1024, "read_timeout_s=6", &[]));
-        scope.spawn(|| slow("large", 2 * 1024 * 1024, "read_timeout_s=3", &[]));
+        scope.spawn(|| slow("large", 2 * 1024 * 1024, "read_timeout_s=4", &[]));
         // Four parts at a time, and an answer to none before all are there.
         scope.spawn(|| slow("large", 2 * 1024 * 1024, "read_timeout_s=3", &IN_PARTS));
     });

@@ -397,8 +397,7 @@ fn large_files_make_room_for_each_other() {
         ("artifacts/tool_calls.json", 10 * MIB),
         ("artifacts/triggers.json", 8 * MIB + 1),
     ]);
-    let options =
-        VerifyOptions { artifact_bytes_max: BYTES_MAX, checks: Checks::Digests, ..VerifyOptions::default() };
+    let options = VerifyOptions { artifact_bytes_max: BYTES_MAX, checks: Checks::Digests, ..VerifyOptions::default() };
     for bucket in whole_and_in_parts() {
         std::thread::scope(|scope| {
             for n in 0..4 {
