@@ -151,12 +151,14 @@ class Bench:
         """Each tool into a bucket of its own, and the packs verified from there."""
         # Part of our export, and of nobody else's.
         self.timed(corpus, "verify", "local", self.verify(root))
-        tools = ["runpack", "aws"] + (["rclone"] if self.args.rclone else [])
+        tools = ["runpack", "digests", "aws"] + (["rclone"] if self.args.rclone else [])
         for index in range(len(tools)):
             tool = tools[(index + round) % len(tools)]
             bucket = self.bucket()
             export = {
                 "runpack": self.mirror(root, bucket),
+                # Looks as deep as the peers do: that the bytes are the right ones.
+                "digests": self.mirror(root, bucket) + ["--checks", "digests"],
                 "aws": [self.args.aws, "s3", "cp", "--recursive", "--only-show-errors", root, f"s3://{bucket}/p"],
                 "rclone": [self.args.rclone, "copy", root, f"B:{bucket}/p"],
             }

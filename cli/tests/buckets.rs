@@ -294,7 +294,8 @@ fn words_of_error_answers_in_the_key_of_a_large_file_are_only_words() {
     let s3 = S3::start();
     let dir = tempfile::tempdir().unwrap();
     build_large_pack(&dir.path().join("InternalError/SlowDown"));
-    let mirror = || s3.told(&["mirror", text(dir.path()), "s3://packs/a"]);
+    let in_parts = ["--store-option", "parts_above_mib=8"];
+    let mirror = || s3.told(&[&["mirror", text(dir.path()), "s3://packs/a"] as &[_], &in_parts].concat());
     let there = "s3://packs/a/InternalError/SlowDown";
     for done in ["1 copied, 0 were there", "0 copied, 1 were there"] {
         let (code, out, err) = mirror();
@@ -308,6 +309,39 @@ fn words_of_error_answers_in_the_key_of_a_large_file_are_only_words() {
     fs::remove_file(s3.object(there).join("manifest.json")).unwrap();
     let (code, out, _) = s3.told(&["gc", "s3://packs/a", "--older-than", "0", "--delete"]);
     assert!(code == 0 && out.contains("removed"), "{out}");
+}
+
+/// Its decisions do not come out again, and all its digests hold.
+#[test]
+fn how_deep_a_pack_is_looked_into_before_it_goes_is_asked_for() {
+    let s3 = S3::start();
+    let dir = tempfile::tempdir().unwrap();
+    let pack = dir.path().join("from/pack");
+    fs::create_dir_all(pack.join("artifacts")).unwrap();
+    let bad = inputs::testdata("packs/bad/RP0604-hold-instead-of-advance/pack");
+    for (path, bytes) in files(Path::new(&good("release-gate"))).into_iter().chain(files(&bad)) {
+        fs::write(pack.join(path), bytes).unwrap();
+    }
+    let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+    let ways: [&[&str]; 3] = [
+        &["push", text(&pack), AUDIT],
+        &["mirror", text(&from), "s3://packs/mirrored"],
+        &["mirror", text(&from), text(&to)],
+    ];
+    for args in ways {
+        let (code, out, err) = s3.told(args);
+        assert!(code == 1 && format!("{out}{err}").contains("RP0604"), "{args:?}: {code} {out}{err}");
+        let (code, out, err) = s3.told(&[args, &["--checks", "digests"]].concat());
+        assert_eq!((code, err.as_str()), (0, ""), "{args:?}: {out}");
+    }
+    for root in [AUDIT, "s3://packs/mirrored", text(&to)] {
+        let verified = |more: &[&str]| s3.told(&[&["verify", "--recursive", root], more].concat()).0;
+        assert_eq!((verified(&[]), verified(&["--checks", "digests"])), (1, 0), "{root}");
+    }
+    // A wrong digest goes nowhere, however little is asked.
+    flip(&pack.join("artifacts/packets.json"));
+    let (code, _, err) = s3.told(&["push", text(&pack), "s3://packs/third", "--checks", "digests"]);
+    assert!(code == 1 && err.contains("RP0201") && !s3.bucket().join("third").exists(), "{err}");
 }
 
 #[test]
@@ -396,6 +430,7 @@ fn options_are_refused_by_name() {
         ("end_point=x", "unknown store option `end_point`"),
         ("aws_endpoint=x", "did you mean `endpoint`?"),
         ("allow_http=1", "store option `allow_http`: is `true` or `false`"),
+        ("parts_above_mib=100", "store option `parts_above_mib`: is a number of mebibytes from 8 to 72"),
         ("emulator=true", "store option `emulator`: means nothing for s3://"),
     ] {
         let (code, out, err) = option(given);

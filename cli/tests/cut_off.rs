@@ -59,19 +59,19 @@ struct Way {
     time: Duration,
 }
 
-/// Small packs, and some with one that goes up in parts.
-fn ways(dir: &Path) -> [Way; 2] {
+/// Small packs, and some with a large one, which goes up whole or in parts.
+fn ways(dir: &Path) -> [Way; 3] {
     let small: Vec<_> = (0..8).map(|n| dir.join(format!("p{n}"))).collect();
     for (n, pack) in small.iter().enumerate() {
         build_pack(pack, &format!("run-{n}"), 1);
     }
     let pushed: Vec<_> = ["push"].into_iter().chain(small.iter().map(|pack| text(pack))).chain([AUDIT]).collect();
-    // With a pack that goes up in parts.
     let tree = dir.join("tree");
     (0..4).for_each(|n| build_pack(&tree.join(format!("p{n}")), &format!("run-{n}"), 1));
     build_large_pack(&tree.join("large"));
     let mirrored = vec!["mirror", text(&tree), AUDIT];
-    [(pushed, 8), (mirrored, 5)].map(|(args, packs)| {
+    let in_parts = [&mirrored[..], &["--store-option", "parts_above_mib=8"]].concat();
+    [(pushed, 8), (in_parts, 5), (mirrored, 5)].map(|(args, packs)| {
         let began = Instant::now();
         assert_eq!(S3::start().told(&args).0, 0);
         Way { args: args.into_iter().map(str::to_owned).collect(), packs, time: began.elapsed() }
@@ -85,7 +85,7 @@ fn a_killed_push_leaves_no_half_pack() {
     let rounds = rounds(15);
     let (mut killed, mut half, mut whole) = (0, 0, 0);
     for round in 0..rounds {
-        let Way { args, packs, time } = &ways[round as usize % 2];
+        let Way { args, packs, time } = &ways[round as usize % ways.len()];
         let args: Vec<_> = args.iter().map(String::as_str).collect();
         let s3 = S3::start();
         let mut child = s3.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -138,7 +138,7 @@ fn a_killed_server_leaves_no_half_pack() {
                     if round >= rounds {
                         break;
                     }
-                    let [cut, whole, orphans] = killed_server(&ways[round as usize % 2], round);
+                    let [cut, whole, orphans] = killed_server(&ways[round as usize % ways.len()], round);
                     let mut seen = seen.lock().unwrap();
                     *seen = [seen[0] + cut, seen[1] + whole, seen[2] + orphans];
                 }

@@ -42,6 +42,7 @@ const FILE: &str = "artifacts/decisions.json";
 const MANIFEST: &str = "manifest.json";
 const PROBE: &str = ".runpack/probe";
 const LIST: &str = "?list";
+const SCENARIO: &str = "artifacts/scenario_spec.json";
 
 #[rustfmt::skip]
 const PUSHES: &[Case] = &[
@@ -140,6 +141,21 @@ const PARTS: &[Case] = &[
     ("POST", "uploadId=", ALWAYS, Status(500), NotPublished),
 ];
 
+/// The same pack, with that file in one put.
+#[rustfmt::skip]
+const WHOLE: &[Case] = &[
+    ("PUT", SCENARIO, 2, Status(503), Published),
+    ("PUT", SCENARIO, 1, Status(409), Published),
+    ("PUT", SCENARIO, 1, StatusAfter(500), Published),
+    ("PUT", SCENARIO, 1, ResetMidway, Published),
+    ("PUT", SCENARIO, 1, ResetAfter, Published),
+    ("PUT", SCENARIO, 1, StallAfter, Published),
+    ("PUT", SCENARIO, 1, FlipRequest, Published),
+    ("PUT", SCENARIO, ALWAYS, StatusAfter(500), Published),
+    ("PUT", SCENARIO, ALWAYS, Status(503), NotPublished),
+    ("PUT", SCENARIO, ALWAYS, Status(403), NotPublished),
+];
+
 /// Small, so that what goes on for ever is given up soon.
 const IMPATIENT: [&str; 6] =
     ["--store-option", "patience_s=2", "--store-option", "read_timeout_s=1", "--store-option", "connect_timeout_s=1"];
@@ -148,6 +164,8 @@ const AUDIT: &str = "s3://packs/audit";
 
 /// For a server that has ten mebibytes to hash for each of several clients.
 const LESS_IMPATIENT: [&str; 4] = ["--store-option", "patience_s=5", "--store-option", "read_timeout_s=4"];
+
+const IN_PARTS: [&str; 2] = ["--store-option", "parts_above_mib=8"];
 
 fn through(proxy: &Proxy, args: &[&str]) -> (i32, String, String) {
     s3::told(&mut s3::command(proxy.port, s3::SECRET, &[args, &IMPATIENT].concat()))
@@ -231,18 +249,17 @@ fn a_push_says_what_became_of_it() {
 }
 
 #[test]
-fn a_push_in_parts_says_what_became_of_it() {
+fn a_push_of_a_large_file_says_what_became_of_it() {
     let dir = tempfile::tempdir().unwrap();
     common::build_large_pack(&dir.path().join("pack"));
     // Under a short key: the server keeps uploads in files named for their keys.
     let command = ["mirror", text(dir.path()), AUDIT];
-    let by = Publishing {
-        command,
-        options: &LESS_IMPATIENT,
-        new: "1 copied, 0 were there",
-        there: "0 copied, 1 were there",
-    };
+    let (new, there) = ("1 copied, 0 were there", "0 copied, 1 were there");
+    let in_parts = [&LESS_IMPATIENT[..], &IN_PARTS].concat();
+    let by = Publishing { command, options: &in_parts, new, there };
     all(4, PARTS, |case| push(&by, case));
+    let by = Publishing { options: &LESS_IMPATIENT, ..by };
+    all(4, WHOLE, |case| push(&by, case));
 }
 
 /// A broken request of `verify` on a good pack, and the exit codes it may have.
@@ -392,19 +409,21 @@ fn a_slow_way_is_only_slow() {
     let small = dir.path().join("small/pack");
     common::build_pack_of(&small, "slow", 1024 * 1024);
     common::build_large_pack(&dir.path().join("large/pack"));
-    let slow = |tree: &str, rate: usize, timeout: &str| {
+    let slow = |tree: &str, rate: usize, timeout: &str, parts: &[&str]| {
         let (server, tree) = (S3::start(), dir.path().join(tree));
         let proxy = Proxy::before(server.port);
         proxy.throttle(rate);
         let options = ["--store-option", timeout, "--store-option", "patience_s=1"];
         for args in [&["mirror", text(&tree), AUDIT] as &[_], &["verify", "--recursive", AUDIT]] {
-            let (code, out, err) = s3::told(&mut s3::command(proxy.port, s3::SECRET, &[args, &options].concat()));
+            let args = [args, &options, parts].concat();
+            let (code, out, err) = s3::told(&mut s3::command(proxy.port, s3::SECRET, &args));
             assert_eq!((code, err.as_str()), (0, ""), "{out}");
         }
     };
     std::thread::scope(|scope| {
-        scope.spawn(|| slow("small", 200 * 1024, "read_timeout_s=6"));
+        scope.spawn(|| slow("small", 200 * 1024, "read_timeout_s=6", &[]));
+        scope.spawn(|| slow("large", 2 * 1024 * 1024, "read_timeout_s=4", &[]));
         // Four parts at a time, and an answer to none before all are there.
-        scope.spawn(|| slow("large", 2 * 1024 * 1024, "read_timeout_s=3"));
+        scope.spawn(|| slow("large", 2 * 1024 * 1024, "read_timeout_s=3", &IN_PARTS));
     });
 }

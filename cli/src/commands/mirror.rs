@@ -2,10 +2,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use runpack_storage::packs::object::{self, Bucket, BucketUrl, Pushed};
+use runpack_core::pack::VerifyOptions;
+use runpack_storage::packs::object::{self, Bucket, BucketUrl, Place, Pushed};
 use runpack_storage::packs::{Published, Replace, directory, in_object_storage};
 
-use super::push::{PublishArgs, verified};
+use super::push::{PublishArgs, verified_to};
+use super::verify::Depth;
 use super::{COULD_NOT, Outcome, ReadArgs, packs_below, pull};
 use crate::batch;
 use crate::out;
@@ -29,6 +31,9 @@ pub(crate) struct MirrorArgs {
     to: String,
     #[command(flatten)]
     publish: PublishArgs,
+    /// How deep to look into a pack before it is copied
+    #[arg(long, value_enum, default_value_t = Depth::Replay)]
+    checks: Depth,
     /// Packs in flight
     #[arg(long, value_name = "N", default_value_t = 8)]
     jobs: usize,
@@ -81,20 +86,21 @@ pub(crate) fn mirror(args: &MirrorArgs) -> Outcome {
 fn copied(args: &MirrorArgs, path: &str, root: &str, target: &Target) -> Result<bool, (u8, String)> {
     let below = path.strip_prefix(root).unwrap_or(path).trim_matches('/');
     let could_not = |error: String| (COULD_NOT, format!("{path}: {error}"));
+    let verification = VerifyOptions { checks: args.checks.checks(), ..args.read.verify_options() };
     match target {
         Target::Bucket(bucket, url) => {
-            let (pack, manifest_name) = verified(&args.read, path)?;
             let text = format!("{}/{below}", url.prefix);
             let directory = object::Key::parse(&text).map_err(|error| could_not(error.to_string()))?;
-            let receipt = object::publish_at(bucket, &directory, &*pack, &manifest_name, &args.publish.options());
-            receipt.map(|receipt| receipt.pushed == Pushed::New).map_err(|error| could_not(error.to_string()))
+            let (place, options) = (Place::At(&directory), args.publish.options());
+            let receipt = verified_to(bucket, place, &args.read, path, &options, &verification)?;
+            Ok(receipt.pushed == Pushed::New)
         }
         Target::Directory(directory) => {
             let to = directory.join(below);
             if let Some(parent) = to.parent() {
                 std::fs::create_dir_all(parent).map_err(|error| could_not(error.to_string()))?;
             }
-            let (published, _) = pull::copied(&args.read, path, &to, Replace::No)?;
+            let (published, _) = pull::copied(&args.read, path, &to, Replace::No, &verification)?;
             Ok(published != Published::Identical)
         }
     }

@@ -3,7 +3,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use runpack_core::canon::Digest;
-use runpack_core::pack::{Verdict, verify};
+use runpack_core::pack::{Verdict, VerifyOptions, verify};
 use runpack_storage::packs::{CopyError, Published, Replace, copy, directory, shown};
 
 use super::{COULD_NOT, Outcome, ReadArgs};
@@ -34,7 +34,7 @@ pub(crate) fn pull(args: &PullArgs, done: &str) -> Outcome {
     let mut meter = args.progress.meter(1);
     let replace = if args.replace { Replace::Yes } else { Replace::No };
     let to = directory(&args.out).map_err(|error| error.to_string())?;
-    let (published, digest) = match copied(&args.read, &args.pack, &to, replace) {
+    let (published, digest) = match copied(&args.read, &args.pack, &to, replace, &args.read.verify_options()) {
         Ok(copied) => copied,
         Err((code, error)) => {
             out::talk(format_args!("error: the pack was not {done}: {error}"));
@@ -55,17 +55,17 @@ pub(crate) fn copied(
     path: &str,
     to: &Path,
     replace: Replace,
+    options: &VerifyOptions,
 ) -> Result<(Published, Digest), (u8, String)> {
     let (pack, manifest_name) = read.open(path).map_err(|error| (COULD_NOT, error))?;
-    let options = read.verify_options();
-    copy(&*pack, &manifest_name, to, replace, &options).map_err(|error| {
+    copy(&*pack, &manifest_name, to, replace, options).map_err(|error| {
         let could_not = (COULD_NOT, format!("`{}`: {error}", shown(path)));
         if !matches!(error, CopyError::Read { .. } | CopyError::Unlisted(_) | CopyError::Refused(_)) {
             return could_not;
         }
         // Where it is, all of what is wrong with it can be said; unless that
         // was the way here.
-        let report = verify(&*pack, &manifest_name, &options);
+        let report = verify(&*pack, &manifest_name, options);
         let code = if report.verdict == Verdict::Refused { 1 } else { COULD_NOT };
         if report.verdict.passed() { could_not } else { (code, out::report(&Paint::plain(), path, &report)) }
     })

@@ -1,10 +1,11 @@
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use runpack_core::pack::verify;
-use runpack_storage::packs::object::{self, PublishOptions, Pushed};
+use runpack_core::pack::{Verdict, VerifyOptions};
+use runpack_storage::packs::object::{self, Bucket, Place, PublishOptions, PushError, Pushed, Receipt};
 use runpack_storage::packs::shown;
 
+use super::verify::Depth;
 use super::{COULD_NOT, Outcome, ReadArgs};
 use crate::batch;
 use crate::out::{self, Paint};
@@ -29,6 +30,9 @@ pub(crate) struct PushArgs {
     to: String,
     #[command(flatten)]
     publish: PublishArgs,
+    /// How deep to look into a pack before it is published
+    #[arg(long, value_enum, default_value_t = Depth::Replay)]
+    checks: Depth,
     /// Packs in flight
     #[arg(long, value_name = "N", default_value_t = 4)]
     jobs: usize,
@@ -71,11 +75,10 @@ pub(crate) fn push(args: &PushArgs) -> Outcome {
     args.progress.begin();
     let (bucket, url) = args.read.stores()?.bucket(&args.to).map_err(|error| error.to_string())?;
     let options = args.publish.options();
+    let verification = VerifyOptions { checks: args.checks.checks(), ..args.read.verify_options() };
     let one = |index: usize| {
-        let path = &args.packs[index];
-        let pack = verified(&args.read, path)?;
-        object::publish(&bucket, &url.prefix, &*pack.0, &pack.1, &options)
-            .map_err(|error| (COULD_NOT, format!("{}: {error}", shown(path))))
+        let place = Place::Below(&url.prefix);
+        verified_to(&bucket, place, &args.read, &args.packs[index], &options, &verification)
     };
     let mut worst = 0;
     let left = batch::each(args.packs.len(), args.jobs, one, args.progress, |told| match told {
@@ -99,16 +102,23 @@ pub(crate) fn push(args: &PushArgs) -> Outcome {
     Ok(ExitCode::from(worst))
 }
 
-/// A pack that verifies; or the exit code and the reason.
-pub(crate) fn verified(
+/// Publishes a pack that verifies; or the exit code and the reason.
+pub(crate) fn verified_to(
+    bucket: &Bucket,
+    place: Place<'_>,
     read: &ReadArgs,
     path: &str,
-) -> Result<(Box<dyn runpack_core::pack::PackReader>, String), (u8, String)> {
+    options: &PublishOptions,
+    verification: &VerifyOptions,
+) -> Result<Receipt, (u8, String)> {
     let (pack, manifest_name) = read.open(path).map_err(|error| (COULD_NOT, error))?;
-    let report = verify(&*pack, &manifest_name, &read.verify_options());
-    if report.verdict.passed() {
-        return Ok((pack, manifest_name));
-    }
-    let code = if report.verdict == runpack_core::pack::Verdict::Refused { 1 } else { COULD_NOT };
-    Err((code, format!("a pack that does not verify goes nowhere\n{}", out::report(&Paint::plain(), path, &report))))
+    let published = object::publish_verified(bucket, place, &*pack, &manifest_name, options, verification);
+    published.map_err(|error| match error {
+        PushError::Unverified { report, left } => {
+            let code = if report.verdict == Verdict::Refused { 1 } else { COULD_NOT };
+            let report = out::report(&Paint::plain(), path, &report);
+            (code, format!("a pack that does not verify goes nowhere\n{report}{left}"))
+        }
+        error => (COULD_NOT, format!("{}: {error}", shown(path))),
+    })
 }

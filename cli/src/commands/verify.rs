@@ -101,13 +101,23 @@ const REMOTE_JOBS: usize = 16;
 
 /// How deep to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Depth {
+pub(crate) enum Depth {
     /// Only that every file is there and has its digest
     Digests,
     /// Also form, records, and what records say of each other
     All,
     /// Also that every decision comes out again
     Replay,
+}
+
+impl Depth {
+    pub(crate) fn checks(self) -> Checks {
+        match self {
+            Self::Digests => Checks::Digests,
+            Self::All => Checks::All,
+            Self::Replay => Checks::Replay,
+        }
+    }
 }
 
 /// How to answer.
@@ -243,11 +253,7 @@ fn options(args: &VerifyArgs) -> Result<VerifyOptions, String> {
     let anchor_policy = anchors.map(|path| read_json::<AnchorPolicy>(path, INPUT_BYTES_MAX)).transpose()?;
     Ok(VerifyOptions {
         artifact_bytes_max: args.read.max_artifact_bytes,
-        checks: match args.checks {
-            Depth::Digests => Checks::Digests,
-            Depth::All => Checks::All,
-            Depth::Replay => Checks::Replay,
-        },
+        checks: args.checks.checks(),
         expect: Expectations {
             root: expect.expect_root,
             digest: expect.expect_digest,

@@ -1,9 +1,10 @@
 //! The canonical form of older v1 packs, for verifying only.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::{CanonError, Checker, Digest, INTEGER_MAX, as_declared};
+use super::number::Around;
+use super::{CanonError, Checker, Digest, Hasher, INTEGER_MAX, as_declared};
 
 /// The digest that covers `value`, and a second one where the older form gives
 /// another.
@@ -16,8 +17,7 @@ use super::{CanonError, Checker, Digest, INTEGER_MAX, as_declared};
 /// As [`super::to_vec`].
 pub fn forms<T: Serialize + ?Sized>(value: &T) -> Result<(Digest, Option<Digest>), CanonError> {
     let bytes = as_declared(value)?;
-    let mut checker = Checker::default();
-    if checker.value(&bytes, 0).is_ok() && checker.both() {
+    if in_both_forms(&bytes) {
         return Ok((Digest::of(&bytes), None));
     }
     let tree = serde_json::to_value(value).map_err(CanonError)?;
@@ -32,6 +32,63 @@ pub fn forms<T: Serialize + ?Sized>(value: &T) -> Result<(Digest, Option<Digest>
 /// Whether `stated` covers `value`, in either form.
 pub fn covers<T: Serialize + ?Sized>(stated: &Digest, value: &T) -> bool {
     forms(value).is_ok_and(|(digest, older)| digest == *stated || older == Some(*stated))
+}
+
+/// A value written once, for all digests that cover it: its own, and those of
+/// larger values that it is part of.
+#[derive(Debug)]
+pub(crate) struct Written(Vec<u8>);
+
+/// Stands in a larger value where the [`Written`] one is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Here;
+
+/// What no JSON text holds.
+const HERE: u8 = 0;
+
+impl Serialize for Here {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&[HERE])
+    }
+}
+
+impl Written {
+    /// `None` if the two forms differ, or there is none.
+    pub(crate) fn of<T: Serialize + ?Sized>(value: &T) -> Option<Self> {
+        let bytes = as_declared(value).ok()?;
+        in_both_forms(&bytes).then_some(Self(bytes))
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    pub(crate) fn digest(&self) -> Digest {
+        Digest::of(&self.0)
+    }
+
+    /// Whether `stated` covers `around` with this value where [`Here`] is.
+    /// `false` may only mean that the two forms differ: then [`covers`] tells.
+    pub(crate) fn surely_covered<T: Serialize + ?Sized>(&self, stated: &Digest, around: &T) -> bool {
+        let mut text = Vec::with_capacity(512);
+        let mut writer = serde_json::Serializer::with_formatter(&mut text, Around);
+        if around.serialize(&mut writer).is_err() {
+            return false;
+        }
+        let mut halves = text.split(|byte| *byte == HERE);
+        let (Some(before), Some(after), None) = (halves.next(), halves.next(), halves.next()) else { return false };
+        if !in_both_forms(&[before, b"null", after].concat()) {
+            return false;
+        }
+        let mut hasher = Hasher::default();
+        [before, &self.0, after].into_iter().for_each(|piece| hasher.update(piece));
+        hasher.finish() == *stated
+    }
+}
+
+fn in_both_forms(text: &[u8]) -> bool {
+    let mut checker = Checker::default();
+    checker.value(text, 0).is_ok() && checker.both()
 }
 
 /// Whether RFC 8785 writes some integer in `tree` with other digits.
@@ -116,6 +173,39 @@ mod tests {
             assert_eq!(digest, Digest::of_canonical(&value).unwrap(), "{text}");
             assert_eq!(older.is_some(), two, "{text}");
             assert_eq!(older.unwrap_or(digest), legacy_digest(&value).unwrap(), "{text}");
+        }
+    }
+
+    /// Written once or with what is around it, the digest is the same; and where
+    /// the forms differ, in it or around it, the quick way does not know.
+    #[test]
+    fn what_is_written_once_is_covered_all_the_same() {
+        #[derive(Serialize)]
+        struct Body<'a, P> {
+            after: Option<i64>,
+            at: &'a str,
+            payload: P,
+        }
+        for (text, same) in [
+            (r#"{"a":[1.5,"\u0000\u001f\"é"],"b":null}"#, true),
+            (r#""""#, true),
+            (r#"{"a":1,"a ":2}"#, false),
+            ("9007199254740993", false),
+        ] {
+            for (after, known) in [(None, true), (Some(-7), true), (Some(i64::MAX), false)] {
+                let value: Value = serde_json::from_str(text).unwrap();
+                let at = "a \u{0} \" é";
+                let whole = forms(&Body { after, at, payload: &value }).unwrap().0;
+                let written = Written::of(&value);
+                assert_eq!(written.is_some(), same, "{text}");
+                let Some(written) = written else { continue };
+                assert_eq!((written.digest(), None), forms(&value).unwrap());
+                let around = Body { after, at, payload: Here };
+                assert_eq!(written.surely_covered(&whole, &around), known, "{text} {after:?}");
+                assert!(!written.surely_covered(&written.digest(), &around));
+                assert!(!written.surely_covered(&whole, &Body { after, at: "b", payload: Here }));
+                assert!(!written.surely_covered(&whole, &Body { after, at, payload: [Here, Here] }));
+            }
         }
     }
 

@@ -19,7 +19,7 @@ use serde::ser::{Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
 pub use check::{Checker, Form, NotCanonical, check};
-pub(crate) use legacy::changes_an_integer;
+pub(crate) use legacy::{Here, Written, changes_an_integer};
 pub use legacy::{covers, forms, legacy_digest};
 pub use number::{INTEGER_MAX, Unrepresentable, canonical_number, decimal_cmp};
 pub use size::{TooLarge, size_within};

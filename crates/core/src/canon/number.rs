@@ -17,6 +17,24 @@ impl Formatter for EcmaNumbers {
     }
 }
 
+/// As [`EcmaNumbers`], and bytes, of which no value of ours has any, are written
+/// as they are: they are text that was written before.
+pub(super) struct Around;
+
+impl Formatter for Around {
+    fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
+        EcmaNumbers.write_f64(writer, value)
+    }
+
+    fn write_f32<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f32) -> io::Result<()> {
+        EcmaNumbers.write_f32(writer, value)
+    }
+
+    fn write_byte_array<W: ?Sized + io::Write>(&mut self, writer: &mut W, bytes: &[u8]) -> io::Result<()> {
+        writer.write_all(bytes)
+    }
+}
+
 /// The largest integer that every JSON reader reads the same: 2^53 − 1.
 pub const INTEGER_MAX: u64 = (1 << 53) - 1;
 

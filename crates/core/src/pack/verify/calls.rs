@@ -15,8 +15,8 @@ use super::logs::{
     out_of_sequence,
 };
 use super::stream::Records;
-use crate::canon::{Digest, covers, forms};
-use crate::engine::{Scenario, provider_missing, submission_conflict};
+use crate::canon::{Digest, Here, Written, covers, forms};
+use crate::engine::{PAYLOAD_BYTES_MAX, Scenario, provider_missing, submission_conflict};
 use crate::model::{
     AgentId, CorrelationId, DecisionOutcome, DecisionRecord, NamespaceId, PacketId, PacketPayload, PacketRecord, RunId,
     RunStatus, SafeSummary, ScenarioId, StageId, SubmissionId, SubmissionRecord, TenantId, Timestamp, ToolCallDetails,
@@ -67,11 +67,11 @@ struct AnswerBody<'a> {
 }
 
 #[derive(Serialize)]
-struct SubmitBody<'a> {
+struct SubmitBody<'a, P> {
     content_type: &'a str,
     correlation_id: &'a Option<CorrelationId>,
     namespace_id: NamespaceId,
-    payload: &'a PacketPayload,
+    payload: P,
     run_id: &'a RunId,
     submission_id: &'a SubmissionId,
     submitted_at: Timestamp,
@@ -79,9 +79,30 @@ struct SubmitBody<'a> {
 }
 
 #[derive(Serialize)]
-struct SubmittedBody<'a> {
-    record: &'a SubmissionRecord,
+struct SubmittedBody<R> {
+    record: R,
 }
+
+/// A [`SubmissionRecord`] around the value of its payload.
+#[derive(Serialize)]
+struct RecordAround<'a> {
+    content_hash: Digest,
+    content_type: &'a str,
+    correlation_id: &'a Option<CorrelationId>,
+    payload: PayloadAround,
+    run_id: &'a RunId,
+    submission_id: &'a SubmissionId,
+    submitted_at: Timestamp,
+}
+
+/// A [`PacketPayload::Json`] around its value.
+#[derive(Serialize)]
+struct PayloadAround {
+    kind: &'static str,
+    value: Here,
+}
+
+const PAYLOAD_AROUND: PayloadAround = PayloadAround { kind: "json", value: Here };
 
 #[derive(Serialize)]
 struct StatusBody<'a> {
@@ -203,7 +224,7 @@ impl<'c> Calls<'c> {
                 let finding = Finding::new(Code::CallUnexplained, SUBMISSIONS, message);
                 found.add(finding.at(format!("/{position}/submission_id")));
             }
-            self.submission(&submission, found);
+            self.submission(&submission, None, found);
         }
     }
 
@@ -330,9 +351,19 @@ impl<'c> Calls<'c> {
         found: &mut Found,
     ) {
         let waiting = submissions.peek();
-        let answered = waiting.is_some_and(|record| covers(&call.response_hash, &SubmittedBody { record }));
+        // Payloads can be large, and three digests cover each.
+        let written = waiting.and_then(written);
+        let answered = waiting.is_some_and(|record| {
+            let surely = |written: &Written| written.surely_covered(&call.response_hash, &submitted_around(record));
+            written.as_ref().is_some_and(surely) || covers(&call.response_hash, &SubmittedBody { record })
+        });
         // One wrong digest is one finding: the other still tells what it is about.
-        let asked = waiting.is_some_and(|record| covers(&call.request_hash, &self.submit_body(record)));
+        let asked = waiting.is_some_and(|record| {
+            let around = self.submit_body(record, PAYLOAD_AROUND);
+            let surely = |written: &Written| written.surely_covered(&call.request_hash, &around);
+            written.as_ref().is_some_and(surely)
+                || covers(&call.request_hash, &self.submit_body(record, &record.payload))
+        });
         // Both wrong, and still of its moment: then it is the record that lies.
         let dated = waiting.is_some_and(|record| {
             call.called_at == record.submitted_at && call.correlation_id == record.correlation_id
@@ -349,7 +380,7 @@ impl<'c> Calls<'c> {
             return;
         }
         let Some(submission) = submissions.take() else { return };
-        self.submission(&submission, found);
+        self.submission(&submission, written.as_ref(), found);
         let record = &submission.1;
         if answered || !asked {
             self.taken.insert(call.response_hash.as_bytes());
@@ -374,12 +405,12 @@ impl<'c> Calls<'c> {
         }
     }
 
-    fn submit_body<'a>(&self, record: &'a SubmissionRecord) -> SubmitBody<'a> {
+    fn submit_body<'a, P>(&self, record: &'a SubmissionRecord, payload: P) -> SubmitBody<'a, P> {
         SubmitBody {
             content_type: &record.content_type,
             correlation_id: &record.correlation_id,
             namespace_id: self.manifest.namespace_id,
-            payload: &record.payload,
+            payload,
             run_id: &record.run_id,
             submission_id: &record.submission_id,
             submitted_at: record.submitted_at,
@@ -387,11 +418,19 @@ impl<'c> Calls<'c> {
         }
     }
 
-    fn submission(&mut self, (position, record): &Placed<SubmissionRecord>, found: &mut Found) {
+    fn submission(
+        &mut self,
+        (position, record): &Placed<SubmissionRecord>,
+        written: Option<&Written>,
+        found: &mut Found,
+    ) {
         let at = |member: &str| format!("/{position}/{member}");
+        let surely =
+            written.is_some_and(|text| text.bytes() <= PAYLOAD_BYTES_MAX && text.digest() == record.content_hash);
+        let content = || content_finding(SUBMISSIONS, || at("content_hash"), &record.payload, record.content_hash);
         let findings = [
             identity(SUBMISSIONS, || at("run_id"), &self.manifest.run_id, &record.run_id),
-            content_finding(SUBMISSIONS, || at("content_hash"), &record.payload, record.content_hash),
+            if surely { None } else { content() },
         ];
         findings.into_iter().flatten().for_each(|finding| found.add(finding));
         if !self.submitted.insert(record.submission_id.as_str()) {
@@ -410,6 +449,27 @@ impl<'c> Calls<'c> {
             found.add(finding.at(format!("/{position}/call_id")).differs(expected, &call.call_id));
         }
     }
+}
+
+/// The value of a payload that is JSON.
+fn written(record: &SubmissionRecord) -> Option<Written> {
+    match &record.payload {
+        PacketPayload::Json(value) => Written::of(value),
+        PacketPayload::Bytes(_) | PacketPayload::External(_) => None,
+    }
+}
+
+fn submitted_around(record: &SubmissionRecord) -> SubmittedBody<RecordAround<'_>> {
+    let record = RecordAround {
+        content_hash: record.content_hash,
+        content_type: &record.content_type,
+        correlation_id: &record.correlation_id,
+        payload: PAYLOAD_AROUND,
+        run_id: &record.run_id,
+        submission_id: &record.submission_id,
+        submitted_at: record.submitted_at,
+    };
+    SubmittedBody { record }
 }
 
 /// Whether a provider is missing or only blocked is the deployment's to say.
@@ -452,4 +512,25 @@ fn asked(call: &ToolCallRecord, event: &TriggerEvent) -> bool {
         && event.kind == TriggerKind::AgentRequestNext
         && event.payload.is_none()
         && covers(&call.request_hash, &body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else every submission would be written three times.
+    #[test]
+    fn a_submission_is_known_by_what_is_around_its_payload() {
+        let state = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/packs/source/rich/state.json"));
+        let state: serde_json::Value = serde_json::from_str(state).unwrap();
+        let records: Vec<SubmissionRecord> = serde_json::from_value(state["submissions"].clone()).unwrap();
+        let json = records.iter().filter_map(|record| Some((record, written(record)?)));
+        let known = json.map(|(record, written)| {
+            let digest = forms(&SubmittedBody { record }).unwrap().0;
+            assert!(written.surely_covered(&digest, &submitted_around(record)), "{record:?}");
+            let digest = forms(&PacketPayload::clone(&record.payload)).unwrap().0;
+            assert!(written.surely_covered(&digest, &PAYLOAD_AROUND), "{record:?}");
+        });
+        assert!(known.count() > 0);
+    }
 }

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::future::Future;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -8,12 +9,22 @@ use futures_util::TryStreamExt;
 use object_store::path::Path;
 use object_store::{Error, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
+use super::parts::{PART_BYTES, PARTS_MAX};
 use super::silence::{Silence, waiting};
 
 /// Requests in flight at once, over all packs. Small packs are round trips.
 const REQUESTS_MAX: usize = 32;
+
+/// Files of more than a part that are kept in memory, over all packs: one is
+/// read while the other is sent.
+const KEPT_MAX: usize = 2;
+
+/// Mebibytes of a file from which it may go up in parts: one of them at least.
+/// The most is what a file of 64 MiB needs with what is around it, and leaves a
+/// process that sends any file below 100 MiB.
+pub(super) const PARTS_ABOVE_MIB: RangeInclusive<usize> = PART_BYTES >> 20..=72;
 
 /// Objects below one prefix that are listed for one pack.
 pub(super) const LISTED_MAX: usize = 100_000;
@@ -45,7 +56,11 @@ pub struct Bucket {
     /// The prefix that was named, below which everything of ours lies.
     home: Path,
     gate: Arc<Semaphore>,
+    rooms: Arc<Semaphore>,
+    parts: Arc<Semaphore>,
     patience: Patience,
+    /// Bytes of the largest file that is one put.
+    pub(super) put_bytes_max: usize,
     /// Whether the store keeps its word on conditional creates, once asked.
     pub(super) probed: Arc<OnceLock<bool>>,
 }
@@ -104,8 +119,17 @@ const STATUS: &str = "non-2xx status code: ";
 impl Bucket {
     /// A bucket behind any store. `url` is how messages and receipts name it.
     pub fn new(store: Arc<dyn ObjectStore>, url: &str, home: &Path, patience: Patience) -> Self {
-        let gate = Arc::new(Semaphore::new(REQUESTS_MAX));
-        Self { store, url: url.into(), home: home.clone(), gate, patience, probed: Arc::default() }
+        let [gate, rooms, parts] = [REQUESTS_MAX, KEPT_MAX, PARTS_MAX].map(|max| Arc::new(Semaphore::new(max)));
+        let (url, home, put_bytes_max) = (url.into(), home.clone(), PARTS_ABOVE_MIB.end() << 20);
+        Self { store, url, home, gate, rooms, parts, patience, put_bytes_max, probed: Arc::default() }
+    }
+
+    /// The same bucket, with parts for files of more than so many mebibytes.
+    /// Another number than 8 to 72 is the nearest of these.
+    #[must_use]
+    pub fn with_parts_above(self, mebibytes: usize) -> Self {
+        let mebibytes = mebibytes.clamp(*PARTS_ABOVE_MIB.start(), *PARTS_ABOVE_MIB.end());
+        Self { put_bytes_max: mebibytes << 20, ..self }
     }
 
     /// The same bucket, with another prefix that was named.
@@ -135,6 +159,22 @@ impl Bucket {
     pub(super) async fn permit(&self) -> Option<SemaphorePermit<'_>> {
         // Nobody closes the gate.
         self.gate.acquire().await.ok()
+    }
+
+    /// The right to keep a file of more than a part in memory. Who has one may
+    /// wait for requests, and not for another.
+    pub(super) async fn room(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.rooms).acquire_owned().await.ok()
+    }
+
+    /// The same, if it is to be had without waiting.
+    pub(super) fn room_now(&self) -> Option<OwnedSemaphorePermit> {
+        (self.put_bytes_max > PART_BYTES).then(|| Arc::clone(&self.rooms).try_acquire_owned().ok())?
+    }
+
+    /// The right to have a part in flight.
+    pub(super) async fn part(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.parts).acquire_owned().await.ok()
     }
 
     pub(super) fn fault(&self, key: &Path, source: Error) -> ObjectFault {
@@ -220,9 +260,9 @@ impl Bucket {
 
     /// One put, not repeated here: what an error of it means is for the caller
     /// to find out.
-    pub(super) async fn put(&self, key: &Path, bytes: Bytes, mode: PutMode) -> Result<(), Error> {
+    pub(super) async fn put(&self, key: &Path, payload: PutPayload, mode: PutMode) -> Result<(), Error> {
         let _permit = self.permit().await;
-        self.store.put_opts(key, PutPayload::from(bytes), mode.into()).await.map(drop)
+        self.store.put_opts(key, payload, mode.into()).await.map(drop)
     }
 }
 

@@ -9,9 +9,12 @@
 //! Core reads packs without async. The requests run on two threads of this
 //! module's own; whoever reads waits for bytes.
 
+mod ahead;
+mod body;
 mod bucket;
 mod find;
 mod key;
+mod parts;
 mod publish;
 mod reader;
 mod settings;
@@ -26,7 +29,9 @@ pub use find::{Collected, FoundPack, Orphan, collect, orphans, packs};
 pub use key::{KeyFault, pack_key, pack_key_of, snapshot_key};
 pub use object_store::ObjectStore;
 pub use object_store::path::Path as Key;
-pub use publish::{OnExisting, PublishOptions, PushError, Pushed, Receipt, publish, publish_at};
+pub use publish::{
+    Left, OnExisting, Place, PublishOptions, PushError, Pushed, Receipt, publish, publish_at, publish_verified,
+};
 pub use reader::ObjectReader;
 pub use settings::{BucketUrl, OptionFault, StoreOptions};
 pub use silence::on_waiting;

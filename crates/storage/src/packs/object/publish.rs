@@ -1,28 +1,25 @@
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, Read};
 
 use bytes::Bytes;
 use object_store::path::Path;
-use object_store::{Error, MultipartUpload, ObjectMeta, ObjectStoreExt, PutMode};
+use object_store::{Error, ObjectMeta, PutMode, PutPayload};
 use runpack_core::canon::{Digest, Hasher};
 use runpack_core::pack::layout::{MANIFEST_BYTES_MAX, MANIFEST_NAME};
-use runpack_core::pack::{Manifest, PackReader, ReadFault};
+use runpack_core::pack::{FileHash, Manifest, PackReader, ReadFault, Report, Severity, VerifyOptions, verify};
 use runpack_core::read;
 use tokio::task::JoinSet;
 
+use super::ahead::{Ahead, Gathered};
+use super::body::{Body, Kept};
 use super::bucket::{Bucket, LISTED_MAX, ObjectFault, has_status, may_pass, refused, runtime, wait};
 use super::key::{KeyFault, pack_key, snapshot_key};
+use super::parts::{PART_BYTES, Parts};
 use super::reader::{ObjectReader, relative};
 
-/// A file up to this size is one put, and only if nothing is there. A larger
-/// one goes up in parts, which no store does conditionally.
-const PUT_BYTES_MAX: u64 = 8 * 1024 * 1024;
-
-/// Bytes of one part.
-const PART_BYTES: usize = 8 * 1024 * 1024;
-
-/// Parts of one file in flight.
-const PARTS_AT_ONCE: usize = 4;
+/// Bytes read at a time.
+const READ_BYTES: usize = 64 * 1024;
 
 /// A key of our own, by which a store shows that it keeps its word.
 const PROBE: [&str; 2] = [".runpack", "probe"];
@@ -67,6 +64,15 @@ pub struct Receipt {
     pub pushed: Pushed,
     /// Whether the store made sure that nobody else's manifest was there.
     pub conditional: bool,
+}
+
+/// Where a pack goes.
+#[derive(Debug, Clone, Copy)]
+pub enum Place<'a> {
+    /// Below this prefix, under the key of its run.
+    Below(&'a Path),
+    /// Just here.
+    At(&'a Path),
 }
 
 /// Why a pack was not published, or why that is not known.
@@ -131,6 +137,36 @@ pub enum PushError {
         /// Why.
         fault: ReadFault,
     },
+    /// It does not verify, so nobody gets to see it.
+    #[error("the pack was not published, since it does not verify: {}{left}", first(report))]
+    Unverified {
+        /// All that was found.
+        report: Box<Report>,
+        /// What of it could not be taken back.
+        left: Left,
+    },
+}
+
+/// Keys of files whose parts were sent and could not be taken back. No reader
+/// sees them, and no list shows them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Left(pub Vec<String>);
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(first) = self.0.first() else { return Ok(()) };
+        write!(
+            f,
+            "\nparts of {} unfinished uploads could not be taken back, the first of `{first}`; no reader sees them\n\
+             hint: a lifecycle rule that aborts incomplete multipart uploads removes them",
+            self.0.len()
+        )
+    }
+}
+
+fn first(report: &Report) -> String {
+    let worst = report.findings.iter().find(|finding| finding.severity != Severity::Warning);
+    worst.map_or_else(String::new, |finding| format!("{} {}", finding.code, finding.message))
 }
 
 /// A file on its way.
@@ -162,15 +198,7 @@ pub fn publish(
     options: &PublishOptions,
 ) -> Result<Receipt, PushError> {
     let (manifest, bytes) = manifest_of(pack, manifest_name)?;
-    let key = pack_key(prefix, &manifest)?;
-    let there = publish_at(bucket, &key, pack, manifest_name, options);
-    match there {
-        Err(PushError::Another { .. } | PushError::InTheWay { .. }) if options.on_existing == OnExisting::Snapshot => {
-            let key = snapshot_key(prefix, &manifest, Digest::of(&bytes))?;
-            publish_at(bucket, &key, pack, manifest_name, options)
-        }
-        there => there,
-    }
+    published(bucket, Place::Below(prefix), pack, &manifest, &bytes, Gathered::default(), options)
 }
 
 /// As [`publish`], at a place that is known.
@@ -185,26 +213,81 @@ pub fn publish_at(
     options: &PublishOptions,
 ) -> Result<Receipt, PushError> {
     let (manifest, bytes) = manifest_of(pack, manifest_name)?;
-    let to = Target { bucket, directory, uri: format!("{}/{directory}/", bucket.url()) };
-    let conditional = to.conditional(options)?;
-    let receipt = |pushed| {
-        let (storage_uri, pack_digest) = (to.uri.clone(), Digest::of(&bytes));
-        Receipt { storage_uri, pack_digest, pushed, conditional }
+    published(bucket, Place::At(directory), pack, &manifest, &bytes, Gathered::default(), options)
+}
+
+/// Verifies a pack and publishes it, reading it once: what the verifier reads
+/// is what is sent. Large files are on their way while the rest is verified, in
+/// parts that nobody sees before the upload is finished; it is finished, and
+/// anything else is put, only once the pack has passed.
+///
+/// # Errors
+/// [`PushError::Unverified`] for a pack that does not pass, whatever the store
+/// says; else as [`publish`].
+pub fn publish_verified(
+    bucket: &Bucket,
+    place: Place<'_>,
+    pack: &dyn PackReader,
+    manifest_name: &str,
+    options: &PublishOptions,
+    verification: &VerifyOptions,
+) -> Result<Receipt, PushError> {
+    let unverified = |report, left| PushError::Unverified { report: Box::new(report), left };
+    let keyed = manifest_of(pack, manifest_name).and_then(|(manifest, bytes)| {
+        let directory = place.of(&manifest)?;
+        Ok((manifest, bytes, directory))
+    });
+    let (manifest, bytes, directory) = match keyed {
+        Ok(keyed) => keyed,
+        // What is wrong with it can be said better.
+        Err(error) => {
+            let report = verify(pack, manifest_name, verification);
+            return Err(if report.verdict.passed() { error } else { unverified(report, Left::default()) });
+        }
     };
-    let files: Vec<_> = manifest
-        .integrity
-        .file_hashes
-        .iter()
-        .map(|file| Outgoing { path: file.path.clone(), digest: file.hash })
-        .collect();
-    if to.manifest(&bytes)?.is_some() {
-        to.compare(&files)?;
-        return Ok(receipt(Pushed::AlreadyThere));
+    let to = Target::new(bucket, &directory);
+    let ahead = Ahead::new(&to, pack, manifest_name, &bytes, options);
+    let report = verify(&ahead, manifest_name, verification);
+    let (mut gathered, failed) = ahead.gathered();
+    if !report.verdict.passed() {
+        return Err(unverified(report, gathered.taken_back()));
     }
-    let sizes = to.content(&files, pack, conditional)?;
-    to.listed(&sizes)?;
-    to.commit(&bytes, conditional)?;
-    Ok(receipt(Pushed::New))
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    published(bucket, place, pack, &manifest, &bytes, gathered, options)
+}
+
+impl Place<'_> {
+    fn of(self, manifest: &Manifest) -> Result<Path, KeyFault> {
+        match self {
+            Self::Below(prefix) => pack_key(prefix, manifest),
+            Self::At(directory) => Ok(directory.clone()),
+        }
+    }
+}
+
+fn published(
+    bucket: &Bucket,
+    place: Place<'_>,
+    pack: &dyn PackReader,
+    manifest: &Manifest,
+    bytes: &Bytes,
+    mut gathered: Gathered,
+    options: &PublishOptions,
+) -> Result<Receipt, PushError> {
+    let there = Target::new(bucket, &place.of(manifest)?).publish(pack, manifest, bytes, &mut gathered, options);
+    match (there, place) {
+        (Err(PushError::Another { .. } | PushError::InTheWay { .. }), Place::Below(prefix))
+            if options.on_existing == OnExisting::Snapshot =>
+        {
+            // They are parts of objects that are somebody else's.
+            gathered.taken_back();
+            let key = snapshot_key(prefix, manifest, Digest::of(bytes))?;
+            Target::new(bucket, &key).publish(pack, manifest, bytes, &mut gathered, options)
+        }
+        (there, _) => there,
+    }
 }
 
 fn manifest_of(pack: &dyn PackReader, manifest_name: &str) -> Result<(Manifest, Bytes), PushError> {
@@ -221,14 +304,43 @@ fn read_all(pack: &dyn PackReader, path: &str, bytes_max: u64) -> Result<Vec<u8>
 }
 
 /// The place a pack goes to.
-struct Target<'a> {
-    bucket: &'a Bucket,
+pub(super) struct Target<'a> {
+    pub(super) bucket: &'a Bucket,
     directory: &'a Path,
     uri: String,
 }
 
-impl Target<'_> {
-    fn key(&self, path: &str) -> Path {
+impl<'a> Target<'a> {
+    fn new(bucket: &'a Bucket, directory: &'a Path) -> Self {
+        Self { bucket, directory, uri: format!("{}/{directory}/", bucket.url()) }
+    }
+
+    fn publish(
+        &self,
+        pack: &dyn PackReader,
+        manifest: &Manifest,
+        bytes: &Bytes,
+        gathered: &mut Gathered,
+        options: &PublishOptions,
+    ) -> Result<Receipt, PushError> {
+        let conditional = self.conditional(options)?;
+        let receipt = |pushed| {
+            let (storage_uri, pack_digest) = (self.uri.clone(), Digest::of(bytes));
+            Receipt { storage_uri, pack_digest, pushed, conditional }
+        };
+        let file = |file: &FileHash| Outgoing { path: file.path.clone(), digest: file.hash };
+        let files: Vec<_> = manifest.integrity.file_hashes.iter().map(file).collect();
+        if self.manifest(bytes)?.is_some() {
+            self.compare(&files)?;
+            return Ok(receipt(Pushed::AlreadyThere));
+        }
+        let sizes = self.content(&files, pack, gathered, conditional)?;
+        self.listed(&sizes)?;
+        self.commit(bytes, conditional)?;
+        Ok(receipt(Pushed::New))
+    }
+
+    pub(super) fn key(&self, path: &str) -> Path {
         path.split('/').fold(self.directory.clone(), |key, part| key.join(part))
     }
 
@@ -238,7 +350,7 @@ impl Target<'_> {
 
     /// Whether the store creates conditionally: asked once for each bucket, by
     /// a key of our own that stays there, so that it costs one request.
-    fn conditional(&self, options: &PublishOptions) -> Result<bool, PushError> {
+    pub(super) fn conditional(&self, options: &PublishOptions) -> Result<bool, PushError> {
         let bucket = self.bucket;
         let kept = match bucket.probed.get() {
             Some(kept) => *kept,
@@ -255,7 +367,7 @@ impl Target<'_> {
 
     async fn probe(&self) -> Result<bool, PushError> {
         let key = PROBE.iter().fold(self.bucket.home().clone(), |key, part| key.join(*part));
-        let create = || self.bucket.put(&key, Bytes::from_static(b"{}"), PutMode::Create);
+        let create = || self.bucket.put(&key, PutPayload::from_static(b"{}"), PutMode::Create);
         let mut pauses = self.bucket.pauses();
         let mut created = 0;
         loop {
@@ -281,7 +393,7 @@ impl Target<'_> {
     }
 
     /// The manifest that is there, if it is this one.
-    fn manifest(&self, ours: &Bytes) -> Result<Option<()>, PushError> {
+    pub(super) fn manifest(&self, ours: &Bytes) -> Result<Option<()>, PushError> {
         let key = self.key(MANIFEST_NAME);
         match wait(self.bucket.small(&key, MANIFEST_BYTES_MAX)).map_err(|error| self.fault(&key, error))? {
             None => Ok(None),
@@ -311,31 +423,38 @@ impl Target<'_> {
         }
     }
 
-    /// Brings all content there; answers the sizes.
+    /// Brings all content there; answers the sizes. What was gathered while the
+    /// pack was verified is not read again.
     fn content(
         &self,
         files: &[Outgoing],
         pack: &dyn PackReader,
+        gathered: &mut Gathered,
         conditional: bool,
     ) -> Result<BTreeMap<String, u64>, PushError> {
         let mut sizes = BTreeMap::new();
         let mut puts = JoinSet::new();
         let mut large = Vec::new();
         for file in files {
-            let source = |fault| PushError::Source { path: file.path.clone(), fault };
-            let mut content = pack.open(&file.path, u64::MAX).map_err(source)?;
-            let mut bytes = Vec::new();
-            let read = content.by_ref().take(PUT_BYTES_MAX + 1).read_to_end(&mut bytes);
-            read.map_err(|error| source(ReadFault::Io(error)))?;
-            if bytes.len() as u64 > PUT_BYTES_MAX {
-                large.push(file);
-                continue;
-            }
-            file.check(Digest::of(&bytes)).map_err(|error| source(ReadFault::Io(error)))?;
-            sizes.insert(file.path.clone(), bytes.len() as u64);
+            let body = match gathered.whole.get(&file.path) {
+                // It was verified, and with it this file.
+                Some(body) => body.clone(),
+                None if gathered.parts.contains_key(&file.path) => {
+                    large.push(file);
+                    continue;
+                }
+                None => match self.small(file, pack)? {
+                    Some(body) => body,
+                    None => {
+                        large.push(file);
+                        continue;
+                    }
+                },
+            };
+            sizes.insert(file.path.clone(), body.len() as u64);
             let (bucket, key, path) = (self.bucket.clone(), self.key(&file.path), file.path.clone());
             puts.spawn_on(
-                async move { (path, put_settled(&bucket, &key, bytes.into(), conditional).await) },
+                async move { (path, put_settled(&bucket, &key, &body, conditional).await) },
                 runtime().handle(),
             );
         }
@@ -344,10 +463,21 @@ impl Target<'_> {
             self.settled(&path, outcome)?;
         }
         for file in large {
-            let size = self.large(file, pack)?;
+            let size = self.large(file, pack, gathered.parts.remove(&file.path), conditional)?;
             sizes.insert(file.path.clone(), size);
         }
         Ok(sizes)
+    }
+
+    /// A file of at most a part.
+    fn small(&self, file: &Outgoing, pack: &dyn PackReader) -> Result<Option<Body>, PushError> {
+        let source = |fault| PushError::Source { path: file.path.clone(), fault };
+        let content = pack.open(&file.path, u64::MAX).map_err(source)?;
+        let mut bytes = Vec::new();
+        let read = content.take(PART_BYTES as u64 + 1).read_to_end(&mut bytes);
+        read.and_then(|_| if bytes.len() > PART_BYTES { Ok(()) } else { file.check(Digest::of(&bytes)) })
+            .map_err(|error| source(ReadFault::Io(error)))?;
+        Ok((bytes.len() <= PART_BYTES).then(|| Body::of(bytes.into())))
     }
 
     fn settled(&self, path: &str, outcome: Result<(), Settled>) -> Result<(), PushError> {
@@ -357,19 +487,54 @@ impl Target<'_> {
         })
     }
 
-    /// A file in parts. What is there already, whole, is not sent again.
-    fn large(&self, file: &Outgoing, pack: &dyn PackReader) -> Result<u64, PushError> {
+    /// What the store says of a key.
+    pub(super) fn there(&self, key: &Path) -> Result<Option<ObjectMeta>, Error> {
+        wait(self.bucket.head(key))
+    }
+
+    /// A file of more than a part: one put if there is room for it, else in
+    /// parts. What is there already, whole, is not sent again in parts, nor is
+    /// what was `sent` while the pack was verified.
+    fn large(
+        &self,
+        file: &Outgoing,
+        pack: &dyn PackReader,
+        mut sent: Option<Result<Parts, Error>>,
+        conditional: bool,
+    ) -> Result<u64, PushError> {
         let key = self.key(&file.path);
-        let there = || wait(self.bucket.head(&key)).map_err(|error| self.fault(&key, error));
+        let there = || self.there(&key).map_err(|error| self.fault(&key, error));
         let source = |fault| PushError::Source { path: file.path.clone(), fault };
+        let mut begun = None;
+        // No store creates parts conditionally, so that as much as possible goes
+        // without.
+        if sent.is_none()
+            && let Some(room) = self.bucket.room_now()
+        {
+            let mut content = Begun::of(pack.open(&file.path, u64::MAX).map_err(source)?);
+            content.kept.give(room);
+            if content.fill(self.bucket.put_bytes_max).map_err(|error| source(ReadFault::Io(error)))? {
+                return self.whole(file, content, conditional);
+            }
+            begun = Some(content);
+        }
         let mut pauses = self.bucket.pauses();
         let mut tried = 0;
         loop {
             if let Some(meta) = there()? {
                 return self.same(file, &meta);
             }
-            let mut content = pack.open(&file.path, u64::MAX).map_err(source)?;
-            let error = match self.parts(&key, file, &mut content).map_err(|error| source(ReadFault::Io(error)))? {
+            let outcome = match sent.take() {
+                Some(sent) => sent.and_then(Parts::complete),
+                None => {
+                    let begun = match begun.take() {
+                        Some(begun) => begun,
+                        None => Begun::of(pack.open(&file.path, u64::MAX).map_err(source)?),
+                    };
+                    self.parts(&key, file, begun).map_err(|error| source(ReadFault::Io(error)))?
+                }
+            };
+            let error = match outcome {
                 Ok(size) => return Ok(size),
                 Err(error) => error,
             };
@@ -398,60 +563,39 @@ impl Target<'_> {
         }
     }
 
-    /// The outer error is the source's, the inner the store's.
-    fn parts(&self, key: &Path, file: &Outgoing, content: &mut dyn Read) -> io::Result<Result<u64, Error>> {
-        let store = self.bucket.store();
-        let mut upload = match wait(self.bucket.patiently(|| store.put_multipart(key))) {
-            Ok(upload) => upload,
-            Err(error) => return Ok(Err(error)),
-        };
-        let outcome = self.all_parts(upload.as_mut(), file, content);
-        if !matches!(outcome, Ok(Ok(_))) {
-            // Best effort: a lifecycle rule removes what is left of it.
-            wait(upload.abort()).ok();
-        }
-        outcome
+    /// A large file that was read whole.
+    fn whole(&self, file: &Outgoing, content: Begun<'_>, conditional: bool) -> Result<u64, PushError> {
+        let Begun { kept, hasher, .. } = content;
+        let source = |error| PushError::Source { path: file.path.clone(), fault: ReadFault::Io(error) };
+        file.check(hasher.finish()).map_err(source)?;
+        let (body, _room) = kept.end();
+        let outcome = wait(put_settled(self.bucket, &self.key(&file.path), &body, conditional));
+        self.settled(&file.path, outcome).map(|()| body.len() as u64)
     }
 
-    fn all_parts(
-        &self,
-        upload: &mut dyn MultipartUpload,
-        file: &Outgoing,
-        content: &mut dyn Read,
-    ) -> io::Result<Result<u64, Error>> {
-        let mut parts = JoinSet::new();
-        let (mut hasher, mut size) = (Hasher::default(), 0);
+    /// The outer error is the source's, the inner the store's.
+    fn parts(&self, key: &Path, file: &Outgoing, content: Begun<'_>) -> io::Result<Result<u64, Error>> {
+        let Begun { kept, mut hasher, mut content } = content;
+        let begun = Parts::begin(self.bucket, key).and_then(|mut parts| parts.take(kept).map(|()| parts));
+        let mut parts = match begun {
+            Ok(parts) => parts,
+            Err(error) => return Ok(Err(error)),
+        };
+        let mut buffer = vec![0; READ_BYTES];
         loop {
-            let mut part = Vec::with_capacity(PART_BYTES);
-            (&mut *content).take(PART_BYTES as u64).read_to_end(&mut part)?;
-            if part.is_empty() {
-                break;
-            }
-            size += part.len() as u64;
-            hasher.update(&part);
-            if parts.len() == PARTS_AT_ONCE
-                && let Some(done) = wait(parts.join_next())
-                && let Err(error) = done.unwrap_or_else(|error| Err(join(error)))
-            {
-                return Ok(Err(error));
-            }
-            let sent = upload.put_part(Bytes::from(part).into());
-            let bucket = self.bucket.clone();
-            parts.spawn_on(
-                async move {
-                    let _permit = bucket.permit().await;
-                    sent.await
-                },
-                runtime().handle(),
-            );
-        }
-        while let Some(done) = wait(parts.join_next()) {
-            if let Err(error) = done.unwrap_or_else(|error| Err(join(error))) {
+            let count = match content.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            hasher.update(&buffer[..count]);
+            if let Err(error) = parts.write(&buffer[..count]) {
                 return Ok(Err(error));
             }
         }
         file.check(hasher.finish())?;
-        Ok(wait(upload.complete()).map(|_| size))
+        Ok(parts.end().and_then(|()| parts.complete()))
     }
 
     /// All content is there, in its size, and nothing else.
@@ -476,7 +620,7 @@ impl Target<'_> {
     /// error alone does not say which.
     fn commit(&self, bytes: &Bytes, conditional: bool) -> Result<(), PushError> {
         let key = self.key(MANIFEST_NAME);
-        match wait(put_settled(self.bucket, &key, bytes.clone(), conditional)) {
+        match wait(put_settled(self.bucket, &key, &Body::of(bytes.clone()), conditional)) {
             Ok(()) => Ok(()),
             // Somebody else's is there: which one?
             Err(Settled::Other) => match self.manifest(bytes) {
@@ -494,6 +638,36 @@ impl Target<'_> {
     }
 }
 
+/// A file that is read.
+struct Begun<'a> {
+    kept: Kept,
+    /// Of what was kept.
+    hasher: Hasher,
+    content: Box<dyn Read + 'a>,
+}
+
+impl<'a> Begun<'a> {
+    fn of(content: Box<dyn Read + 'a>) -> Self {
+        Self { kept: Kept::default(), hasher: Hasher::default(), content }
+    }
+
+    /// Reads what one put takes; whether that is all of the file.
+    fn fill(&mut self, bytes_max: usize) -> io::Result<bool> {
+        let mut buffer = vec![0; READ_BYTES];
+        while self.kept.len() + READ_BYTES <= bytes_max {
+            let count = match self.content.read(&mut buffer) {
+                Ok(0) => return Ok(true),
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            self.hasher.update(&buffer[..count]);
+            self.kept.write(&buffer[..count]);
+        }
+        Ok(false)
+    }
+}
+
 /// Why an object is not there as it should be.
 enum Settled {
     /// Another object is there.
@@ -505,13 +679,13 @@ enum Settled {
 }
 
 /// Puts an object where none is, and finds out what became of it.
-async fn put_settled(bucket: &Bucket, key: &Path, bytes: Bytes, conditional: bool) -> Result<(), Settled> {
+async fn put_settled(bucket: &Bucket, key: &Path, body: &Body, conditional: bool) -> Result<(), Settled> {
     let mut pauses = bucket.pauses();
     if !conditional {
         // Nobody else writes, the user says; what is there may be our own.
-        match bucket.small(key, bytes.len() as u64).await {
-            Ok(Some(there)) if there == bytes => return Ok(()),
-            Ok(Some(_)) | Err(Error::NotSupported { .. }) => return Err(Settled::Other),
+        match body.is_at(bucket, key).await {
+            Ok(Some(true)) => return Ok(()),
+            Ok(Some(false)) => return Err(Settled::Other),
             Ok(None) => {}
             Err(error) => return Err(Settled::Refused(error)),
         }
@@ -519,7 +693,7 @@ async fn put_settled(bucket: &Bucket, key: &Path, bytes: Bytes, conditional: boo
     let mut answered = true;
     loop {
         let mode = if conditional { PutMode::Create } else { PutMode::Overwrite };
-        let error = match bucket.put(key, bytes.clone(), mode).await {
+        let error = match bucket.put(key, body.payload(), mode).await {
             Ok(()) => return Ok(()),
             Err(error) if refused(&error) && answered => return Err(Settled::Refused(error)),
             Err(error) if refused(&error) => return Err(Settled::Failed(error)),
@@ -529,9 +703,9 @@ async fn put_settled(bucket: &Bucket, key: &Path, bytes: Bytes, conditional: boo
         answered &= has_status(&error);
         // "Already exists" may be our own put whose answer was lost, or a
         // conflict of which nothing is left; an error may hide a success.
-        match bucket.small(key, bytes.len() as u64).await {
-            Ok(Some(there)) if there == bytes => return Ok(()),
-            Ok(Some(_)) | Err(Error::NotSupported { .. }) => return Err(Settled::Other),
+        match body.is_at(bucket, key).await {
+            Ok(Some(true)) => return Ok(()),
+            Ok(Some(false)) => return Err(Settled::Other),
             Ok(None) if pauses.pause(&error).await => {}
             Ok(None) if answered => return Err(Settled::Refused(error)),
             Ok(None) => return Err(Settled::Failed(error)),
@@ -540,7 +714,7 @@ async fn put_settled(bucket: &Bucket, key: &Path, bytes: Bytes, conditional: boo
     }
 }
 
-fn join(source: tokio::task::JoinError) -> Error {
+pub(super) fn join(source: tokio::task::JoinError) -> Error {
     Error::JoinError { source }
 }
 

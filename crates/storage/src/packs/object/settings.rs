@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use object_store::path::Path;
 
-use super::bucket::{Bucket, Patience};
+use super::bucket::{Bucket, PARTS_ABOVE_MIB, Patience};
 
 /// A bucket and a prefix in it, as users write them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,6 +167,7 @@ const KNOWN: &[(&str, &str, &str)] = &[
         "3ag",
     ),
     ("patience_s", "seconds to go on where the store is busy, 1 to 3600", "3ag"),
+    ("parts_above_mib", "mebibytes of a file from which it is sent in parts, 8 to 72", "3ag"),
 ];
 
 impl StoreOptions {
@@ -204,6 +205,9 @@ impl StoreOptions {
             {
                 return Err(wrong("is a number of seconds from 1 to 3600"));
             }
+            "parts_above_mib" if !value.parse().is_ok_and(|mebibytes: usize| PARTS_ABOVE_MIB.contains(&mebibytes)) => {
+                return Err(wrong("is a number of mebibytes from 8 to 72"));
+            }
             _ => {}
         }
         self.values.insert(name, value.to_owned());
@@ -221,7 +225,8 @@ impl StoreOptions {
         let store = store.map_err(|error| wrong(error.to_string()))?.with_fsync(true);
         let root = std::fs::canonicalize(directory).map_err(|error| wrong(error.to_string()))?;
         let url = format!("file://{}", root.display());
-        Ok(Bucket::new(std::sync::Arc::new(store), url.trim_end_matches('/'), prefix, self.patience()))
+        let bucket = Bucket::new(std::sync::Arc::new(store), url.trim_end_matches('/'), prefix, self.patience());
+        Ok(bucket.with_parts_above(self.parts_above_mib()))
     }
 
     /// What can be set, as lines of help.
@@ -261,7 +266,8 @@ impl StoreOptions {
             #[allow(unreachable_patterns, reason = "with all features all are built")]
             _ => return Err(OptionFault::NotBuilt { url: url.to_string() }),
         };
-        Ok(Bucket::new(store, &url.root(), &url.prefix, self.patience()))
+        let bucket = Bucket::new(store, &url.root(), &url.prefix, self.patience());
+        Ok(bucket.with_parts_above(self.parts_above_mib()))
     }
 
     fn get(&self, key: &str) -> Option<&str> {
@@ -275,6 +281,10 @@ impl StoreOptions {
             patience.pause_max = patience.pause_max.min(patience.total);
         }
         patience
+    }
+
+    fn parts_above_mib(&self) -> usize {
+        self.get("parts_above_mib").and_then(|mebibytes| mebibytes.parse().ok()).unwrap_or(*PARTS_ABOVE_MIB.end())
     }
 
     #[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]

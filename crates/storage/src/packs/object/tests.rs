@@ -1,18 +1,24 @@
 use std::io::Read;
 use std::path::Path as FilePath;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use runpack_core::canon::{Digest, to_vec};
+use runpack_core::engine::Scenario;
+use runpack_core::model::{RunState, ScenarioSpec, Timestamp};
 use runpack_core::pack::layout::MANIFEST_NAME;
-use runpack_core::pack::{PackReader, Verdict, VerifyOptions, verify};
+use runpack_core::pack::{
+    BuildOptions, Checks, FileHash, Listed, PackReader, ReadFault, Verdict, VerifyOptions, verify,
+};
+use runpack_core::read::{self, Unknown};
 
 use super::bucket::wait;
 use super::*;
-use crate::packs::DirectoryReader;
+use crate::packs::{Destination, DirectoryReader, ExportRequest, Replace, export};
 
 fn good() -> DirectoryReader {
     DirectoryReader::open(&FilePath::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/packs/good/release-gate"))
@@ -164,11 +170,11 @@ fn a_pack_that_grew_a_file_is_not_called_whole() {
 struct Changing(DirectoryReader);
 
 impl PackReader for Changing {
-    fn list(&self) -> Result<Vec<runpack_core::pack::Listed>, runpack_core::pack::ReadFault> {
+    fn list(&self) -> Result<Vec<Listed>, ReadFault> {
         self.0.list()
     }
 
-    fn open(&self, path: &str, bytes_max: u64) -> Result<Box<dyn Read + '_>, runpack_core::pack::ReadFault> {
+    fn open(&self, path: &str, bytes_max: u64) -> Result<Box<dyn Read + '_>, ReadFault> {
         if path == "artifacts/triggers.json" { Ok(Box::new(&b"[]"[..])) } else { self.0.open(path, bytes_max) }
     }
 }
@@ -180,6 +186,237 @@ fn what_changed_since_it_was_verified_is_not_published() {
     let error = publish(&bucket, &Path::from("packs"), &pack, MANIFEST_NAME, &PublishOptions::default()).unwrap_err();
     assert!(matches!(&error, PushError::Source { path, .. } if path == "artifacts/triggers.json"), "{error}");
     assert!(packs(&bucket, &Path::default()).unwrap().iter().all(|pack| !pack.manifest));
+}
+
+/// A pack with a large file; each time a file is opened is noted.
+struct Large {
+    pack: DirectoryReader,
+    dir: tempfile::TempDir,
+    opened: Mutex<Vec<String>>,
+    /// What the scenario is when it is opened again.
+    changes: bool,
+}
+
+const SCENARIO: &str = "artifacts/scenario_spec.json";
+const MIB: usize = 1 << 20;
+const BYTES_MAX: u64 = 1 << 30;
+
+/// A file of 20 MiB goes up whole, and in parts.
+fn whole_and_in_parts() -> [Bucket; 2] {
+    [memory(), memory().with_parts_above(8)]
+}
+
+impl Large {
+    fn new(bytes: usize) -> Self {
+        let source = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/packs/source/rich");
+        let json = |name: &str| -> serde_json::Value {
+            serde_json::from_slice(&std::fs::read(source.join(name)).unwrap()).unwrap()
+        };
+        let (mut scenario, mut state) = (json("scenario.json"), json("state.json"));
+        scenario["conditions"][0]["expected"] = "x".repeat(bytes).into();
+        let spec: ScenarioSpec = read::ingest(scenario.to_string().as_bytes(), Unknown::Refuse).unwrap();
+        state["spec_hash"] = serde_json::to_value(Digest::of_canonical(&spec).unwrap()).unwrap();
+        for log in ["decisions", "gate_evals", "packets", "submissions", "tool_calls", "triggers"] {
+            state[log] = serde_json::json!([]);
+        }
+        let state: RunState = serde_json::from_value(state).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let options = BuildOptions { artifact_bytes_max: BYTES_MAX, ..BuildOptions::at(Timestamp::Logical(1)) };
+        export(&ExportRequest {
+            destination: Destination::Directory { target: &dir.path().join("pack"), replace: Replace::No },
+            manifest_name: MANIFEST_NAME,
+            scenario: &Scenario::new(spec).unwrap(),
+            run: &state,
+            options: &options,
+            include_verification: false,
+        })
+        .unwrap();
+        let pack = DirectoryReader::open(&dir.path().join("pack")).unwrap();
+        Self { pack, dir, opened: Mutex::default(), changes: false }
+    }
+
+    fn spoil(&self, path: &str) {
+        let file = self.dir.path().join("pack").join(path);
+        let mut bytes = std::fs::read(&file).unwrap();
+        let at = bytes.len() / 2;
+        bytes[at] ^= 1;
+        std::fs::write(file, bytes).unwrap();
+    }
+
+    fn publish(&self, bucket: &Bucket, options: PublishOptions) -> Result<Receipt, PushError> {
+        let prefix = Path::from("packs");
+        let verification = VerifyOptions { artifact_bytes_max: BYTES_MAX, ..VerifyOptions::default() };
+        publish_verified(bucket, Place::Below(&prefix), self, MANIFEST_NAME, &options, &verification)
+    }
+}
+
+impl PackReader for Large {
+    fn list(&self) -> Result<Vec<Listed>, ReadFault> {
+        self.pack.list()
+    }
+
+    fn open(&self, path: &str, bytes_max: u64) -> Result<Box<dyn Read + '_>, ReadFault> {
+        let mut opened = self.opened.lock().unwrap();
+        opened.push(path.to_owned());
+        let again = opened.iter().filter(|opened| *opened == path).count() > 1;
+        if self.changes && again { Ok(Box::new(&b"{}"[..])) } else { self.pack.open(path, bytes_max) }
+    }
+}
+
+/// Everything in the bucket but the key by which it was tried out.
+fn keys(bucket: &Bucket) -> Vec<String> {
+    let listed = wait(bucket.list(None, 100)).unwrap();
+    listed.iter().map(|meta| meta.location.to_string()).filter(|key| !key.contains(".runpack")).collect()
+}
+
+#[test]
+fn every_file_is_read_once_and_what_was_verified_is_what_is_there() {
+    for bucket in whole_and_in_parts() {
+        let mut pack = Large { changes: true, ..Large::new(20 * MIB) };
+        let receipt = pack.publish(&bucket, PublishOptions::default()).unwrap();
+        assert_eq!(receipt.pushed, Pushed::New);
+        let mut opened = pack.opened.lock().unwrap().clone();
+        opened.sort_unstable();
+        let mut listed: Vec<_> = pack.list().unwrap().into_iter().map(|listed| listed.path).collect();
+        listed.sort_unstable();
+        assert_eq!(opened, listed);
+        let there = ObjectReader::open(&bucket, &directory(&receipt)).unwrap();
+        let options = VerifyOptions { artifact_bytes_max: BYTES_MAX, ..VerifyOptions::default() };
+        assert_eq!(verify(&there, MANIFEST_NAME, &options).verdict, Verdict::Consistent);
+        let scenario = wait(bucket.store().head(&directory(&receipt).join("artifacts").join("scenario_spec.json")));
+        assert!(scenario.unwrap().size > 20 * MIB as u64);
+        // Again: compared with what is there, and left alone.
+        pack.changes = false;
+        let again = pack.publish(&bucket, PublishOptions::default()).unwrap();
+        assert_eq!((again.pushed, again.storage_uri), (Pushed::AlreadyThere, receipt.storage_uri));
+    }
+}
+
+#[test]
+fn nothing_of_a_pack_that_does_not_verify_is_there() {
+    let pack = Large::new(20 * MIB);
+    for bucket in whole_and_in_parts() {
+        // Found out before, in, and after the large file.
+        for spoilt in [MANIFEST_NAME, SCENARIO, "artifacts/tool_calls.json"] {
+            pack.spoil(spoilt);
+            let error = pack.publish(&bucket, PublishOptions::default()).unwrap_err();
+            assert!(matches!(&error, PushError::Unverified { left, .. } if left.0.is_empty()), "{spoilt}: {error}");
+            assert!(error.to_string().contains("since it does not verify: RP0"), "{error}");
+            assert_eq!(keys(&bucket), Vec::<String>::new(), "{spoilt}");
+            // The second time it is as it was.
+            pack.spoil(spoilt);
+        }
+        assert_eq!(pack.publish(&bucket, PublishOptions::default()).unwrap().pushed, Pushed::New);
+    }
+    // A small one costs nobody a request.
+    let (bucket, prefix, pack) = (memory(), Path::from("packs"), Changing(good()));
+    let verification = VerifyOptions::default();
+    let place = Place::Below(&prefix);
+    let error = publish_verified(&bucket, place, &pack, MANIFEST_NAME, &PublishOptions::default(), &verification);
+    assert!(matches!(error, Err(PushError::Unverified { .. })), "{error:?}");
+    assert!(wait(bucket.list(None, 100)).unwrap().is_empty());
+}
+
+#[test]
+fn what_lies_at_the_place_is_not_touched_before_a_pack_is_verified() {
+    let pack = Large::new(20 * MIB);
+    let at = directory(&pack.publish(&memory(), PublishOptions::default()).unwrap());
+    let scenario = at.clone().join("artifacts").join("scenario_spec.json");
+    let manifest = at.join(MANIFEST_NAME);
+    // Another pack there, with or without its manifest.
+    for there in [&scenario, &manifest] {
+        for bucket in whole_and_in_parts() {
+            put(&bucket, there, b"{}");
+            pack.spoil(SCENARIO);
+            let error = pack.publish(&bucket, PublishOptions::default()).unwrap_err();
+            assert!(matches!(&error, PushError::Unverified { .. }), "{error}");
+            assert_eq!(keys(&bucket), [there.to_string()]);
+            pack.spoil(SCENARIO);
+            let error = pack.publish(&bucket, PublishOptions::default()).unwrap_err();
+            assert!(matches!(&error, PushError::Another { .. } | PushError::InTheWay { .. }), "{error}");
+            assert_eq!(wait(bucket.store().head(there)).unwrap().size, 2);
+            let options = PublishOptions { on_existing: OnExisting::Snapshot, ..PublishOptions::default() };
+            let receipt = pack.publish(&bucket, options).unwrap();
+            assert!(receipt.storage_uri.contains("/snapshot/"), "{receipt:?}");
+            let there_too = ObjectReader::open(&bucket, &directory(&receipt)).unwrap();
+            let options = VerifyOptions { artifact_bytes_max: BYTES_MAX, ..VerifyOptions::default() };
+            assert_eq!(verify(&there_too, MANIFEST_NAME, &options).verdict, Verdict::Consistent);
+            assert_eq!(wait(bucket.store().head(there)).unwrap().size, 2);
+        }
+    }
+}
+
+/// A pack of which only the digests hold, with files that are long.
+struct Long {
+    pack: DirectoryReader,
+    manifest: Vec<u8>,
+    files: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl Long {
+    fn new(sizes: &[(&'static str, usize)]) -> Self {
+        let file = |path: &str, bytes| path.bytes().cycle().take(bytes).collect::<Vec<_>>();
+        let files: Vec<_> = sizes.iter().map(|(path, bytes)| (*path, file(path, *bytes))).collect();
+        let pack = good();
+        let mut manifest: serde_json::Value =
+            serde_json::from_reader(pack.open(MANIFEST_NAME, 1 << 20).unwrap()).unwrap();
+        for (path, bytes) in &files {
+            let digest = serde_json::to_value(Digest::of(bytes)).unwrap();
+            for list in ["/artifacts", "/integrity/file_hashes"] {
+                let list = manifest.pointer_mut(list).unwrap().as_array_mut().unwrap();
+                list.iter_mut().find(|entry| entry["path"] == **path).unwrap()["hash"] = digest.clone();
+            }
+        }
+        let hashes: Vec<FileHash> = serde_json::from_value(manifest["integrity"]["file_hashes"].clone()).unwrap();
+        manifest["integrity"]["root_hash"] = serde_json::to_value(Digest::of_canonical(&hashes).unwrap()).unwrap();
+        Self { pack, manifest: to_vec(&manifest).unwrap(), files }
+    }
+}
+
+impl PackReader for Long {
+    fn list(&self) -> Result<Vec<Listed>, ReadFault> {
+        self.pack.list()
+    }
+
+    fn open(&self, path: &str, bytes_max: u64) -> Result<Box<dyn Read + '_>, ReadFault> {
+        match self.files.iter().find(|(name, _)| *name == path) {
+            Some((_, bytes)) => Ok(Box::new(&bytes[..])),
+            None if path == MANIFEST_NAME => Ok(Box::new(&self.manifest[..])),
+            None => self.pack.open(path, bytes_max),
+        }
+    }
+}
+
+/// More of them at a time than are kept in memory, and more in one pack.
+#[test]
+fn large_files_make_room_for_each_other() {
+    let long = Long::new(&[
+        ("artifacts/decisions.json", 9 * MIB),
+        ("artifacts/packets.json", 8 * MIB),
+        ("artifacts/submissions.json", 80 * MIB),
+        ("artifacts/tool_calls.json", 10 * MIB),
+        ("artifacts/triggers.json", 8 * MIB + 1),
+    ]);
+    let options = VerifyOptions { artifact_bytes_max: BYTES_MAX, checks: Checks::Digests, ..VerifyOptions::default() };
+    for bucket in whole_and_in_parts() {
+        std::thread::scope(|scope| {
+            for n in 0..4 {
+                let (bucket, long, options) = (&bucket, &long, &options);
+                scope.spawn(move || {
+                    let at = Path::from(format!("packs/{n}"));
+                    let publishing = PublishOptions::default();
+                    let receipt = if n < 3 {
+                        publish_verified(bucket, Place::At(&at), long, MANIFEST_NAME, &publishing, options)
+                    } else {
+                        publish_at(bucket, &at, long, MANIFEST_NAME, &publishing)
+                    };
+                    assert_eq!(receipt.unwrap().pushed, Pushed::New);
+                    let there = ObjectReader::open(bucket, &at).unwrap();
+                    assert_eq!(verify(&there, MANIFEST_NAME, options).verdict, Verdict::Consistent);
+                });
+            }
+        });
+    }
 }
 
 #[test]
