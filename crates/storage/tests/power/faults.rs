@@ -238,7 +238,7 @@ fn a_file_that_may_not_grow_is_a_disk_that_fails() {
         for ignore in ["trap '' XFSZ; ", ""] {
             let dir = scratch();
             let mut command = Command::new("sh");
-            command.args(["-c", &format!("{ignore}ulimit -c 0; ulimit -f 200; exec \"$@\""), "sh"]);
+            command.args(["-c", &format!("{ignore}ulimit -c 0; ulimit -f 400; exec \"$@\""), "sh"]);
             command.arg(std::env::current_exe().unwrap());
             let output = as_child(&mut command, "keeps a run", mode, dir.path()).output().unwrap();
             let said = Said::of(&output);
