@@ -3,7 +3,7 @@ use std::path::Path;
 
 use runpack_core::canon::Digest;
 use runpack_core::pack::layout::MANIFEST_BYTES_MAX;
-use runpack_core::pack::{Finding, Manifest, PackReader, PackSink, ReadFault, Verdict, VerifyOptions, verify};
+use runpack_core::pack::{Finding, Manifest, PackReader, PackSink, ReadFault, VerifyOptions, verify};
 use runpack_core::read;
 
 use super::{OpenFault, PublishError, Published, Replace, StagedPack};
@@ -74,7 +74,7 @@ pub fn copy(
     }
     staged.put(manifest_name, &mut |out| out.write_all(&manifest))?;
     let report = verify(&staged.reader()?, manifest_name, options);
-    if !matches!(report.verdict, Verdict::Consistent | Verdict::Pinned) {
+    if !report.verdict.passed() {
         return Err(CopyError::Refused(report.findings));
     }
     Ok((staged.publish()?, Digest::of(&manifest)))

@@ -2,6 +2,7 @@
 //! they get there.
 
 mod archive;
+mod attach;
 mod copy;
 mod directory;
 mod export;
@@ -16,6 +17,7 @@ mod stores;
 mod web;
 
 pub use archive::{ARCHIVE_ENDING, ArchiveReader, SealError, Sealed, Verified, seal, seal_to};
+pub use attach::{AttachError, attach};
 pub use copy::{CopyError, copy};
 pub use directory::{DirectoryReader, OpenFault};
 pub use export::{Destination, ExportError, ExportRequest, Exported, Kept, PackStore, export};
