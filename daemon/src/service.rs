@@ -21,6 +21,7 @@ use crate::docs::{DocsConfig, Library};
 use crate::gatekeeper::{Answer, Gatekeeper, Queues};
 use crate::roots::Roots;
 use crate::scenarios::Scenarios;
+use crate::signing::Signing;
 use crate::talk::talk;
 use crate::tools::Context;
 use crate::watch::{Watch, now_ms};
@@ -52,6 +53,8 @@ pub struct Service {
     pub security: SecurityContext,
     /// Where packs go, if not where the caller says.
     pub packs: Option<BucketStore>,
+    /// Who signs them, if anybody does.
+    pub signing: Option<Signing>,
     /// Where else they may go, and where they are verified.
     pub roots: Roots,
     /// Bytes of one artifact of a pack, made or verified.
@@ -91,6 +94,7 @@ impl Service {
             discovery,
             security,
             storage,
+            signing,
             artifact_bytes_max,
             warnings: _,
         } = configuration.run;
@@ -118,6 +122,7 @@ impl Service {
             discovery,
             security,
             packs: storage,
+            signing,
             roots: configuration.roots,
             artifact_bytes_max,
             docs,

@@ -1,13 +1,16 @@
 use std::io::Read as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use runpack_core::canon::Digest;
 use runpack_core::pack::layout::{MANIFEST_BYTES_MAX, attestation_name};
-use runpack_core::pack::{AttestedSettings, Claim, Manifest, Predicate, Statement, verify};
+use runpack_core::pack::{
+    Attached, AttestedSettings, Claim, Manifest, Predicate, Statement, Trust, Verdict, VerifyOptions, verify,
+};
 use runpack_core::read;
-use runpack_core::trust::{ENVELOPE_BYTES_MAX, Envelope};
+use runpack_core::trust::{ENVELOPE_BYTES_MAX, Envelope, TrustPolicy};
 use runpack_keys::{Passphrase, SecretKey, Signer as _, attest, co_sign};
 use runpack_storage::packs::{Location, Published, attach};
 
@@ -97,6 +100,12 @@ pub(crate) fn sign(args: &SignArgs) -> Outcome {
             attest(&key, &bytes, &manifest_name, &predicate).map_err(|error| error.to_string())?
         }
     };
+    // A signature over what the run contradicts would refuse the pack.
+    let checked = verify(&*reader, &manifest_name, &signed(&args.read, &key, &envelope)?);
+    if checked.verdict != Verdict::Signed {
+        out::talk(out::report(&Paint::plain(), &args.path, &checked));
+        return Ok(exit_code(checked.verdict));
+    }
     let target = match (&args.out, &location) {
         (Some(out), _) => out.clone(),
         (None, Location::Directory { directory, .. }) => directory.join(attestation_name(&key.public().id())),
@@ -118,6 +127,16 @@ pub(crate) fn sign(args: &SignArgs) -> Outcome {
         manifest.integrity.root_hash,
     ));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Options by which the envelope must make the pack a signed one.
+fn signed(read: &ReadArgs, key: &SecretKey, envelope: &Envelope) -> Result<VerifyOptions, String> {
+    let policy = TrustPolicy::of_keys(vec![("this key".to_owned(), key.public().clone())], 1);
+    let policy = Arc::new(policy.map_err(|fault| fault.to_string())?);
+    let attached = vec![Attached { name: "the new attestation".to_owned(), bytes: envelope.to_bytes() }];
+    let options = read.verify_options();
+    let expect = options.expect.clone().trusting(Trust { policy, at: None, attached });
+    Ok(VerifyOptions { expect, ..options })
 }
 
 fn settings(path: &std::path::Path) -> Result<AttestedSettings, String> {

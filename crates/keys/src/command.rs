@@ -102,7 +102,8 @@ impl Signer for Command {
         if self.public.verifies(message, &said) {
             return Ok(said);
         }
-        match BASE64_STANDARD.decode(said.trim_ascii()) {
+        let text: Vec<u8> = said.into_iter().filter(|byte| !byte.is_ascii_whitespace()).collect();
+        match BASE64_STANDARD.decode(text) {
             Ok(signature) if self.public.verifies(message, &signature) => Ok(signature),
             _ => self.failed("answered with no signature of its public key over what it was given"),
         }

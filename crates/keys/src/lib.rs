@@ -126,5 +126,5 @@ pub fn co_sign(signer: &dyn Signer, envelope: &mut Envelope) -> Result<(), KeyEr
     Ok(())
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests;

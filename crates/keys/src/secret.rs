@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use ed25519_dalek::Signer as _;
+use ed25519_dalek::pkcs8::KeypairBytes;
 use p256::ecdsa::DerSignature;
 use pkcs8::{DecodePrivateKey, EncodePrivateKey, LineEnding};
 use runpack_core::trust::{Algorithm, PublicKey};
@@ -91,7 +92,10 @@ impl SecretKey {
             }
         }
         let pem = match &self.kind {
-            Kind::Ed25519(key) => pem(key.as_ref(), passphrase),
+            Kind::Ed25519(key) => {
+                // Without the public key: OpenSSL and others know version 1 of PKCS#8 only.
+                pem(&KeypairBytes { secret_key: key.to_bytes(), public_key: None }, passphrase)
+            }
             Kind::P256(key) => pem(key.as_ref(), passphrase),
         };
         pem.map_err(|error| KeyError::Sign(error.to_string()))

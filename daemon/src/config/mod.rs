@@ -24,6 +24,7 @@ use runpack_storage::packs::{BucketStore, Stores};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::signing::{Signing, SigningTable};
 pub use preset::Preset;
 pub use providers::Discovery;
 use providers::{
@@ -205,6 +206,12 @@ const KNOWN: &[&str] = &[
     "docs.max_sections",
     "runpack.max_artifact_bytes",
     "runpack.roots",
+    "signing.key_file",
+    "signing.passphrase_file",
+    "signing.command",
+    "signing.public_key_file",
+    "signing.pass_env",
+    "signing.timeout_ms",
     "dispatch…",
     "scheduler.enabled",
     "scheduler.interval_ms",
@@ -285,6 +292,7 @@ struct File {
     validation: ValidationTable,
     runpack: PackTable,
     runpack_storage: Option<StorageTable>,
+    signing: Option<SigningTable>,
 }
 
 /// How packs are made and verified.
@@ -468,6 +476,8 @@ pub struct RunConfiguration {
     pub security: SecurityContext,
     /// Where packs go by default.
     pub storage: Option<BucketStore>,
+    /// Who signs packs, if anybody does.
+    pub signing: Option<Signing>,
     /// Bytes of one artifact of a pack.
     pub artifact_bytes_max: u64,
     /// Things to say at start.
@@ -522,6 +532,8 @@ impl RunConfiguration {
             .extend(validation.is_none().then(|| "validation.strict is off: conditions may never come out".to_owned()));
         let discovery = discovery(file.provider_discovery)?;
         let security = SecurityContext { dev_permissive: permissive, namespace_authority: "dg_registry".to_owned() };
+        let signing = file.signing.map(|table| table.open(&settings, &policy)).transpose();
+        let signing = signing.map_err(|(key, problem)| wrong(key, problem))?;
         let storage = file.runpack_storage.map(|table| storage(&table)).transpose()?;
         let artifact_bytes_max =
             file.runpack.max_artifact_bytes.as_ref().map_or(Ok(ARTIFACT_BYTES_MAX), Bytes::count)?;
@@ -534,6 +546,7 @@ impl RunConfiguration {
             discovery,
             security,
             storage,
+            signing,
             artifact_bytes_max,
             warnings,
         })

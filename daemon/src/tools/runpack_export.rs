@@ -85,6 +85,7 @@ fn pack(service: &Service, scenario: &Scenario, arguments: &Arguments) -> Result
             run: &run,
             options: &options,
             include_verification: arguments.include_verification,
+            attest: service.signing.as_ref().map(|signing| signing as _),
         })
     };
     let failed = |error: ExportError| ToolError::Runpack(error.to_string());

@@ -2,7 +2,7 @@ use std::fmt;
 
 use ed25519_dalek::VerifyingKey as Ed25519Key;
 use p256::ecdsa::signature::Verifier as _;
-use p256::ecdsa::{DerSignature, VerifyingKey as P256Key};
+use p256::ecdsa::{Signature as P256Signature, VerifyingKey as P256Key};
 use pkcs8::LineEnding;
 use pkcs8::spki::{DecodePublicKey, EncodePublicKey};
 
@@ -120,14 +120,16 @@ impl PublicKey {
         }
     }
 
-    /// Whether `signature` is this key's over `message`: 64 bytes of Ed25519, or
-    /// a DER sequence of ECDSA.
+    /// Whether `signature` is this key's over `message`: 64 bytes of Ed25519; of
+    /// ECDSA a DER sequence, or r and s of 32 bytes each, as in the example of
+    /// the DSSE protocol.
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         match &self.0 {
             Kind::Ed25519(key) => ed25519_dalek::Signature::from_slice(signature)
                 .is_ok_and(|signature| key.verify_strict(message, &signature).is_ok()),
             Kind::P256(key) => {
-                DerSignature::from_bytes(signature).is_ok_and(|signature| key.verify(message, &signature).is_ok())
+                let of = |signature: P256Signature| key.verify(message, &signature).is_ok();
+                P256Signature::from_der(signature).is_ok_and(of) || P256Signature::from_slice(signature).is_ok_and(of)
             }
         }
     }

@@ -1,7 +1,10 @@
+use std::io::Read;
 use std::path::Path;
 
 use runpack_beneath::directory_of;
-use runpack_core::pack::layout::{ARTIFACT_DIRECTORY, MANIFEST_NAME, is_attestation};
+use runpack_core::pack::layout::{ARTIFACT_DIRECTORY, ATTESTATIONS_MAX, MANIFEST_NAME, is_attestation};
+use runpack_core::pack::{ListedKind, PackReader, ReadFault};
+use runpack_core::trust::ENVELOPE_BYTES_MAX;
 
 use super::publish::{ATTEMPTS, Published, same_bytes, write_durably};
 use super::rename;
@@ -64,4 +67,27 @@ pub fn attach(path: &Path, bytes: &[u8]) -> Result<Published, AttachError> {
         }
     }
     Err(AttachError::Exists(shown()))
+}
+
+/// The attestations beside a manifest, by name. They go wherever the pack goes.
+///
+/// # Errors
+/// The first that cannot be read: its name, and why.
+pub(super) fn attestations(pack: &dyn PackReader) -> Result<Vec<(String, Vec<u8>)>, (String, ReadFault)> {
+    let listed = pack.list().map_err(|fault| (String::new(), fault))?;
+    let stored = listed.into_iter().filter(|listed| listed.kind == ListedKind::File && is_attestation(&listed.path));
+    let mut names: Vec<_> = stored.map(|listed| listed.path).collect();
+    names.sort();
+    if let Some(name) = names.get(ATTESTATIONS_MAX) {
+        return Err((name.clone(), ReadFault::TooMany { limit: ATTESTATIONS_MAX, what: "attestations" }));
+    }
+    let read = |name: String| {
+        let mut bytes = Vec::new();
+        let file = pack.open(&name, ENVELOPE_BYTES_MAX);
+        match file.and_then(|mut file| Ok(file.read_to_end(&mut bytes)?)) {
+            Ok(_) => Ok((name, bytes)),
+            Err(fault) => Err((name, fault)),
+        }
+    };
+    names.into_iter().map(read).collect()
 }

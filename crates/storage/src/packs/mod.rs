@@ -20,7 +20,7 @@ pub use archive::{ARCHIVE_ENDING, ArchiveReader, SealError, Sealed, Verified, se
 pub use attach::{AttachError, attach};
 pub use copy::{CopyError, copy};
 pub use directory::{DirectoryReader, OpenFault};
-pub use export::{Destination, ExportError, ExportRequest, Exported, Kept, PackStore, export};
+pub use export::{Attest, Destination, ExportError, ExportRequest, Exported, Kept, PackStore, export};
 pub use location::{Location, LocationError, ReadOptions, directory, is_web, shown};
 pub use publish::{PublishError, Published, Replace, StagedPack};
 pub use runpack_beneath::Links;

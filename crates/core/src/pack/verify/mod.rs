@@ -100,15 +100,11 @@ pub struct Attached {
 }
 
 impl Expectations {
-    /// Also what `trust` asks for. What was expected already stays where it is
-    /// the stricter.
+    /// Also what `trust` asks for. What was expected already is still asked for.
     #[must_use]
     pub fn trusting(mut self, trust: Trust) -> Self {
         let require = &trust.policy.require;
         self.min_lane = self.min_lane.max(require.min_lane);
-        if self.anchor_policy.is_none() {
-            self.anchor_policy.clone_from(&require.anchor_policy);
-        }
         self.spec_hashes.clone_from(&require.spec_hashes);
         self.trust = Some(trust);
         self
@@ -342,7 +338,9 @@ impl<'a> Check<'a> {
             let wanted: Vec<_> = expect.spec_hashes.iter().map(ToString::to_string).collect();
             self.found.add(finding.differs(wanted.join(" or "), manifest.spec_hash));
         }
-        if let Some(policy) = &expect.anchor_policy {
+        // One from the arguments and one from the trust policy: both must hold.
+        let required = expect.trust.as_ref().and_then(|trust| trust.policy.require.anchor_policy.as_ref());
+        for policy in expect.anchor_policy.iter().chain(required) {
             let found = manifest.anchor_policy.clone().unwrap_or_default();
             if *policy != found {
                 let text = |policy| canon::to_vec(policy).map(|text| String::from_utf8_lossy(&text).into_owned());

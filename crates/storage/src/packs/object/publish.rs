@@ -5,11 +5,12 @@ use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{Error, MultipartUpload, ObjectMeta, ObjectStoreExt, PutMode};
 use runpack_core::canon::{Digest, Hasher};
-use runpack_core::pack::layout::{MANIFEST_BYTES_MAX, MANIFEST_NAME};
+use runpack_core::pack::layout::{MANIFEST_BYTES_MAX, MANIFEST_NAME, is_attestation};
 use runpack_core::pack::{Manifest, PackReader, ReadFault};
 use runpack_core::read;
 use tokio::task::JoinSet;
 
+use super::super::attach::attestations;
 use super::bucket::{Bucket, LISTED_MAX, ObjectFault, has_status, may_pass, refused, runtime, wait};
 use super::key::{KeyFault, pack_key, snapshot_key};
 use super::reader::{ObjectReader, relative};
@@ -197,11 +198,14 @@ pub fn publish_at(
         .iter()
         .map(|file| Outgoing { path: file.path.clone(), digest: file.hash })
         .collect();
+    let attestations = attestations(pack).map_err(|(path, fault)| PushError::Source { path, fault })?;
     if to.manifest(&bytes)?.is_some() {
         to.compare(&files)?;
+        to.attach(attestations, conditional)?;
         return Ok(receipt(Pushed::AlreadyThere));
     }
     let sizes = to.content(&files, pack, conditional)?;
+    to.attach(attestations, conditional)?;
     to.listed(&sizes)?;
     to.commit(&bytes, conditional)?;
     Ok(receipt(Pushed::New))
@@ -304,11 +308,22 @@ impl Target<'_> {
                 Err(fault) => return Err(PushError::Source { path: file.path.clone(), fault }),
             }
         }
-        let named = |path: &str| path == MANIFEST_NAME || files.iter().any(|file| file.path == path);
+        let named =
+            |path: &str| path == MANIFEST_NAME || is_attestation(path) || files.iter().any(|file| file.path == path);
         match there.objects().find(|(path, _)| !named(path)) {
             Some((stranger, _)) => damaged(stranger, "is not in the manifest"),
             None => Ok(()),
         }
+    }
+
+    /// Brings attestations there. Others may have put theirs, which stay.
+    fn attach(&self, attestations: Vec<(String, Vec<u8>)>, conditional: bool) -> Result<(), PushError> {
+        for (name, bytes) in attestations {
+            let key = self.key(&name);
+            let outcome = wait(put_settled(self.bucket, &key, bytes.into(), conditional));
+            self.settled(&name, outcome)?;
+        }
+        Ok(())
     }
 
     /// Brings all content there; answers the sizes.
@@ -466,7 +481,8 @@ impl Target<'_> {
                 return Err(self.fault(&self.key(path), Error::Generic { store: "object storage", source }));
             }
         }
-        match there.keys().find(|path| !sizes.contains_key(*path) && *path != MANIFEST_NAME) {
+        let named = |path: &str| path == MANIFEST_NAME || is_attestation(path) || sizes.contains_key(path);
+        match there.keys().find(|path| !named(path)) {
             Some(stranger) => Err(PushError::InTheWay { uri: self.uri.clone(), path: stranger.clone() }),
             None => Ok(()),
         }
