@@ -2465,15 +2465,25 @@ def _(p):
     p.cut(1)
 
 
+def renamed(p, old, new):
+    """Other words in every record, and the receipts that go with them."""
+    before = [digest(packet["envelope"]) for packet in p.packets]
+    p.logs = json.loads(canon(p.logs).replace(old, new))
+    for packet, old_hash in zip(p.packets, before, strict=True):
+        for receipt in packet["receipts"]:
+            if receipt["receipt_hash"] == old_hash:
+                receipt["receipt_hash"] = digest(packet["envelope"])
+
+
 @forgery("other-run", "One run is passed off as another, in every record.")
 def _(p):
-    p.logs = json.loads(canon(p.logs).replace(b"release-1.4.0", b"release-2.0.0"))
+    renamed(p, b"release-1.4.0", b"release-2.0.0")
     p.manifest["run_id"] = "release-2.0.0"
 
 
 @forgery("other-tenant", "One tenant's run is passed off as another's, in every record.", RICH_PACK)
 def _(p):
-    p.logs = json.loads(canon(p.logs).replace(b'"tenant_id":7', b'"tenant_id":8'))
+    renamed(p, b'"tenant_id":7', b'"tenant_id":8')
     p.manifest["tenant_id"] = 8
 
 

@@ -804,7 +804,7 @@ def check_lists(manifest, name, report):
 
 
 def is_attestation(path):
-    """What may lie beside a manifest that does not list it (1.8)."""
+    """What may lie beside a manifest that does not list it (9.2)."""
     return len(path) <= 100 and bool(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.dsse\.json", path))
 
 
