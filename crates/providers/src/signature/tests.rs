@@ -2,7 +2,9 @@ use std::fs;
 
 use futures_util::future::ready;
 use ring::signature::{Ed25519KeyPair, KeyPair};
+use runpack_core::canon;
 use runpack_core::model::{EvidenceError, EvidenceSignature, Lane};
+use runpack_core::trust::evidence::bound_message;
 use serde_json::{Value, json};
 
 use super::*;
