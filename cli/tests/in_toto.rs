@@ -14,7 +14,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::{told, text};
+use common::{text, told};
 use runpack_core::pack::{Manifest, Predicate};
 use runpack_core::read;
 

@@ -151,7 +151,7 @@ fn every_wrong_step_says_what_to_do_and_leaves_nothing() {
             "decision-gate.toml",
             "[[providers]]\nname = \"x\"\ntype = \"mcp\"\ncommand = [\"x\"]\n",
             &CALLS,
-            "this version asks no external MCP providers",
+            "providers.x.capabilities_path: an external provider needs the file of its contract",
         ),
         ("", "", &["--calls", "missing.jsonl", "--out", "pack"], "cannot read `missing.jsonl`"),
         ("scenario.json", "{", &CALLS, "`scenario.json`: not JSON: EOF"),

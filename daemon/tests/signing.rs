@@ -113,7 +113,8 @@ fn a_command_signs_for_a_key_that_is_elsewhere() {
         inputs::absent("openssl; a command that signs");
         return;
     }
-    let command = "command = [\"openssl\", \"dgst\", \"-sha256\", \"-sign\", \"key.pem\"]\npublic_key_file = \"key.pub\"";
+    let command =
+        "command = [\"openssl\", \"dgst\", \"-sha256\", \"-sign\", \"key.pem\"]\npublic_key_file = \"key.pub\"";
     work.config(&format!("[signing]\n{command}"));
     assert_eq!(work.run("--out pack"), (0, String::new()));
     assert_eq!(work.signed("pack").verdict, Verdict::Signed);
@@ -122,7 +123,10 @@ fn a_command_signs_for_a_key_that_is_elsewhere() {
     let failing = [
         ("command = [\"false\"]\npublic_key_file = \"key.pub\"", "the signing command `false` failed"),
         ("command = [\"cat\"]\npublic_key_file = \"key.pub\"", "answered with no signature of its public key"),
-        ("command = [\"sleep\", \"9\"]\ntimeout_ms = 200\npublic_key_file = \"key.pub\"", "did not answer within 200 ms"),
+        (
+            "command = [\"sleep\", \"9\"]\ntimeout_ms = 200\npublic_key_file = \"key.pub\"",
+            "did not answer within 200 ms",
+        ),
         ("command = [\"absent-program\"]\npublic_key_file = \"key.pub\"", "cannot be started"),
     ];
     for (table, told) in failing {
@@ -142,7 +146,8 @@ fn a_run_decided_under_other_settings_is_signed_without_them() {
     work.config("[policy]\nengine = \"deny_all\"");
     work.run("--store runs.db --out then");
     work.config("[signing]\nkey_file = \"key.pem\"");
-    let export = "store export --store runs.db --run release-1.4.0 --generated-at logical:1 --config decision-gate.toml";
+    let export =
+        "store export --store runs.db --run release-1.4.0 --generated-at logical:1 --config decision-gate.toml";
     let (code, err) = work.runpackd(&format!("{export} --out now"));
     assert_eq!((code, err.as_str()), (0, ""));
     assert_eq!(work.predicate("now").settings, None);
@@ -169,7 +174,10 @@ fn a_signing_section_that_makes_no_sense_is_refused() {
         ("key_file = \"key.pem\"\ntimeout_ms = 1", "for a `command` only"),
         ("key_file = \"key.pem\"\npassphrase_file = \"absent\"", "signing.passphrase_file: cannot read"),
         ("command = [\"x\"]", "signing.public_key_file: must be set"),
-        ("command = [\"x\"]\npublic_key_file = \"key.pem\"", "signing.public_key_file: `key.pem`: this is a private key"),
+        (
+            "command = [\"x\"]\npublic_key_file = \"key.pem\"",
+            "signing.public_key_file: `key.pem`: this is a private key",
+        ),
         ("command = [\"x\"]\npublic_key_file = \"key.pub\"\ntimeout_ms = 0", "signing.timeout_ms"),
         ("command = [\"x\"]\npublic_key_file = \"key.pub\"\npassphrase_file = \"p\"", "for a `key_file` only"),
         ("kay_file = \"key.pem\"", "hint: `signing.key_file` looks most like it"),

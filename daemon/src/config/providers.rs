@@ -283,7 +283,9 @@ fn external(id: ProviderId, table: &ProviderTable, key: &str) -> Result<Built, C
         (_, Some(_)) => return Err(wrong(key, "has a command and a url\nhint: keep one of them")),
     };
     let Some(path) = &table.capabilities_path else {
-        return Err(wrong(format!("{key}.capabilities_path"), "an external provider needs the file of its contract"));
+        let problem = "an external provider needs the file of its contract\n\
+                       hint: `docs/evidence.md` shows one; name its path here";
+        return Err(wrong(format!("{key}.capabilities_path"), problem));
     };
     let within = |name: &str, value: Option<u64>, usual: Duration, range: std::ops::RangeInclusive<u64>| match value {
         None => Ok(usual),
