@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::manifest::Manifest;
 use crate::canon::{self, CanonError, Digest};
@@ -162,7 +163,7 @@ struct StatementWire {
     #[serde(rename = "_type")]
     kind: String,
     #[serde(default)]
-    predicate: serde_json::Value,
+    predicate: Value,
     #[serde(rename = "predicateType")]
     _predicate_type: String,
     subject: Vec<SubjectWire>,
@@ -198,7 +199,7 @@ impl Statement {
         canon::to_vec(&Ours { kind: STATEMENT_TYPE, predicate, predicate_type: PREDICATE_TYPE, subject: [subject] })
     }
 
-    /// Reads a message, in any spelling of JSON. What the subject is called is
+    /// Reads a message, in any spelling of JSON: others write `1.0` for 1. What the subject is called is
     /// not looked at: a manifest may have any name.
     ///
     /// # Errors
@@ -207,7 +208,8 @@ impl Statement {
         if payload_type != PAYLOAD_TYPE {
             return Err(StatementFault::PayloadType(payload_type.to_owned()));
         }
-        let tree = read::value(payload, Profile::Pack)?;
+        let mut tree = read::value(payload, Profile::Pack)?;
+        whole_numbers(&mut tree);
         let foreign = tree.get("predicateType").and_then(|kind| kind.as_str()).filter(|kind| *kind != PREDICATE_TYPE);
         let foreign = foreign.map(str::to_owned);
         // Of another kind it may have members that we do not know.
@@ -230,5 +232,21 @@ impl Statement {
             }
         };
         Ok(Self { pack_digest, claim })
+    }
+}
+
+/// Floats that are whole numbers, as whole numbers: in-toto's own messages are
+/// made with a library that knows no others.
+fn whole_numbers(tree: &mut Value) {
+    const EXACT_BELOW: f64 = 9_007_199_254_740_992.0;
+    match tree {
+        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
+        Value::Object(members) => members.values_mut().for_each(whole_numbers),
+        Value::Number(number) if number.is_f64() => {
+            if let Some(float) = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < EXACT_BELOW) {
+                *tree = Value::from(float as i64);
+            }
+        }
+        Value::Number(_) | Value::String(_) | Value::Bool(_) | Value::Null => {}
     }
 }
