@@ -25,10 +25,10 @@ pub(crate) struct TrustArgs {
     /// Different trusted keys that must have signed; 0 only reports [default: 1 with --trusted-key]
     #[arg(long, value_name = "N", requires = "trusted_key", conflicts_with = "policy")]
     require_signatures: Option<usize>,
-    /// A trust policy in TOML: keys, what they may sign and when, and what is required
+    /// A trust policy in TOML: whose signatures count, for what
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// When keys must be valid: a date, a date-time, unix_millis:N or now
+    /// When keys must be valid: a date, a date-time or now
     #[arg(long, value_name = "TIME", value_parser = time)]
     at: Option<i64>,
     /// An attestation that does not lie beside the manifest
