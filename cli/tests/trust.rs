@@ -231,7 +231,8 @@ fn forgeries(place: &Place) -> Vec<(String, PathBuf, PathBuf)> {
     }
     assert!(all.len() >= 6, "six of our own");
     let Some(script) = inputs::shared("tools/tamper.py") else { return all };
-    let (good, corpus) = (inputs::testdata("packs/good/rich"), place.at("corpus"));
+    let (good, corpus) = (place.at("told-once"), place.at("corpus"));
+    tell_once(&good);
     let made = Command::new("python3")
         .args(["-B", text(&script), "--base", text(&good), "--build-only", "--only", "forgery-", "--corpus"])
         .arg(&corpus)
@@ -250,6 +251,30 @@ fn forgeries(place: &Place) -> Vec<(String, PathBuf, PathBuf)> {
     }
     assert_eq!(all.len() - before, 2, "the class `pinned` has two cases");
     all
+}
+
+/// The rich pack without the call that repeats a submission: the forger of
+/// `tamper.py` rewrites one call of each.
+fn tell_once(to: &Path) {
+    let copied = Command::new("cp").arg("-r").arg(inputs::testdata("packs/good/rich")).arg(to).status();
+    assert!(copied.unwrap().success());
+    let json = |path: &str| -> Value { serde_json::from_slice(&fs::read(to.join(path)).unwrap()).unwrap() };
+    let (path, mut manifest) = ("artifacts/tool_calls.json", json("manifest.json"));
+    let mut calls = json(path);
+    let calls = calls.as_array_mut().unwrap();
+    let repeated = calls.remove(5);
+    assert_eq!((&repeated["method"], &repeated["request_hash"]), (&calls[2]["method"], &calls[2]["request_hash"]));
+    calls.iter_mut().enumerate().for_each(|(at, call)| call["call_id"] = format!("call-{}", at + 1).into());
+    let bytes = runpack_core::canon::to_vec(calls).unwrap();
+    fs::write(to.join(path), &bytes).unwrap();
+    let hash = json!(Digest::of(&bytes));
+    for list in ["/integrity/file_hashes", "/artifacts"] {
+        let entries = manifest.pointer_mut(list).unwrap().as_array_mut().unwrap();
+        entries.iter_mut().find(|entry| entry["path"] == path).unwrap()["hash"] = hash.clone();
+    }
+    let root = json!(Digest::of_canonical(&manifest["integrity"]["file_hashes"]).unwrap());
+    manifest["integrity"]["root_hash"] = root;
+    fs::write(to.join("manifest.json"), runpack_core::canon::to_vec(&manifest).unwrap()).unwrap();
 }
 
 #[test]

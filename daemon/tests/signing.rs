@@ -164,12 +164,14 @@ fn a_signing_section_that_makes_no_sense_is_refused() {
     let work = Work::new();
     fs::copy(work.at("key.pem"), work.at("open.pem")).unwrap();
     fs::set_permissions(work.at("open.pem"), fs::Permissions::from_mode(0o644)).unwrap();
+    fs::copy(work.at("key.pub"), work.at("closed.pub")).unwrap();
+    fs::set_permissions(work.at("closed.pub"), fs::Permissions::from_mode(0o600)).unwrap();
     let secret = fs::read_to_string(work.at("key.pem")).unwrap();
     let cases = [
         ("", "signing: has either"),
         ("key_file = \"key.pem\"\ncommand = [\"x\"]", "signing: has either"),
         ("key_file = \"absent.pem\"", "signing.key_file: cannot read"),
-        ("key_file = \"key.pub\"", "signing.key_file: `key.pub` is not a key file: it is a public key"),
+        ("key_file = \"closed.pub\"", "signing.key_file: `closed.pub` is not a key file: it is a public key"),
         ("key_file = \"open.pem\"", "can be read by others (mode 644)"),
         ("key_file = \"key.pem\"\ntimeout_ms = 1", "for a `command` only"),
         ("key_file = \"key.pem\"\npassphrase_file = \"absent\"", "signing.passphrase_file: cannot read"),
