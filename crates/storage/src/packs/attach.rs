@@ -69,11 +69,14 @@ pub fn attach(path: &Path, bytes: &[u8]) -> Result<Published, AttachError> {
     Err(AttachError::Exists(shown()))
 }
 
+/// The name of an attestation, and its bytes.
+pub(super) type Attestation = (String, Vec<u8>);
+
 /// The attestations beside a manifest, by name. They go wherever the pack goes.
 ///
 /// # Errors
 /// The first that cannot be read: its name, and why.
-pub(super) fn attestations(pack: &dyn PackReader) -> Result<Vec<(String, Vec<u8>)>, (String, ReadFault)> {
+pub(super) fn attestations(pack: &dyn PackReader) -> Result<Vec<Attestation>, (String, ReadFault)> {
     let listed = pack.list().map_err(|fault| (String::new(), fault))?;
     let stored = listed.into_iter().filter(|listed| listed.kind == ListedKind::File && is_attestation(&listed.path));
     let mut names: Vec<_> = stored.map(|listed| listed.path).collect();

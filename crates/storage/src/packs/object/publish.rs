@@ -10,7 +10,7 @@ use runpack_core::pack::{Manifest, PackReader, ReadFault};
 use runpack_core::read;
 use tokio::task::JoinSet;
 
-use super::super::attach::attestations;
+use super::super::attach::{Attestation, attestations};
 use super::bucket::{Bucket, LISTED_MAX, ObjectFault, has_status, may_pass, refused, runtime, wait};
 use super::key::{KeyFault, pack_key, snapshot_key};
 use super::reader::{ObjectReader, relative};
@@ -317,7 +317,7 @@ impl Target<'_> {
     }
 
     /// Brings attestations there. Others may have put theirs, which stay.
-    fn attach(&self, attestations: Vec<(String, Vec<u8>)>, conditional: bool) -> Result<(), PushError> {
+    fn attach(&self, attestations: Vec<Attestation>, conditional: bool) -> Result<(), PushError> {
         for (name, bytes) in attestations {
             let key = self.key(&name);
             let outcome = wait(put_settled(self.bucket, &key, bytes.into(), conditional));
