@@ -244,9 +244,8 @@ fn signed(dir: &FilePath) -> DirectoryReader {
 fn attestations_go_along_and_are_there_before_the_manifest() {
     let (dir, options) = (tempfile::tempdir().unwrap(), PublishOptions::default());
     let pack = signed(dir.path());
-    let publish = |bucket: &Bucket, pack: &dyn PackReader| {
-        super::publish(bucket, &Path::from("packs"), pack, MANIFEST_NAME, &options)
-    };
+    let publish =
+        |bucket: &Bucket, pack: &dyn PackReader| publish(bucket, &Path::from("packs"), pack, MANIFEST_NAME, &options);
     let seen = |bucket: &Bucket, directory: &Path| {
         let report = verify(&ObjectReader::open(bucket, directory).unwrap(), MANIFEST_NAME, &VerifyOptions::default());
         (report.verdict, report.signatures.len())
