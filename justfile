@@ -21,6 +21,7 @@ bless:
 bench:
     cargo build --locked --release --bin runpackd
     cargo bench --locked -p runpack-core --bench canonical
+    cargo bench --locked -p runpack-keys --bench signatures
     cargo bench --locked -p runpack-cli --bench verify
     cargo bench --locked -p runpack-daemon --bench held
     cargo bench --locked -p runpack-storage --features sqlite --bench runs
@@ -53,6 +54,17 @@ quickstart:
 clients:
     cargo build --locked --bin runpackd
     testdata/clients/run.sh "${CARGO_TARGET_DIR:-target}/debug/runpackd"
+
+# Attestations beside the Python libraries of in-toto, from PyPI
+in-toto:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    at="$PWD/target/in-toto"
+    if [ ! -x "$at/bin/python" ]; then
+        python3 -m venv "$at"
+        "$at/bin/pip" install --quiet 'securesystemslib[crypto]==1.6.0' in-toto==3.1.0 in-toto-attestation==0.9.3
+    fi
+    RUNPACK_REQUIRE=in-toto cargo test --locked -p runpack-cli --test in_toto -- --nocapture
 
 # Buckets on other people's servers: moto, azurite, and s3rver, which ignores conditional creates
 servers:

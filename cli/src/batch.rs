@@ -141,7 +141,7 @@ pub(crate) fn each<T: Send>(
 impl Summary {
     fn count(&mut self, answer: &Answer) {
         match answer.report.as_ref().map(|report| report.verdict) {
-            Ok(Verdict::Consistent | Verdict::Pinned) => self.passed += 1,
+            Ok(Verdict::Consistent | Verdict::Pinned | Verdict::Signed) => self.passed += 1,
             Ok(Verdict::Refused) => self.refused += 1,
             Ok(Verdict::CouldNotTell) | Err(_) => self.could_not_tell += 1,
         }

@@ -11,11 +11,11 @@ mod progress;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use commands::{COULD_NOT, authoring, build, diff, explain, pin, pull, replay, seal, show, verify};
+use commands::{COULD_NOT, authoring, build, diff, explain, keygen, pin, pull, replay, seal, show, sign, verify};
 #[cfg(feature = "object-store")]
 use commands::{gc, ls, mirror, push};
 
-/// Verify, replay, compare, seal and build packs, offline
+/// Verify, replay, compare, sign, seal and build packs, offline
 #[derive(Parser)]
 #[command(name = "runpack", version, max_term_width = 100, disable_help_flag = true)]
 struct Cli {
@@ -33,6 +33,8 @@ enum Command {
     Show(show::ShowArgs),
     Diff(diff::DiffArgs),
     Pin(pin::PinArgs),
+    Keygen(keygen::KeygenArgs),
+    Sign(Box<sign::SignArgs>),
     Explain(explain::ExplainArgs),
     Seal(seal::SealArgs),
     /// Take a pack out of its archive, into a directory
@@ -70,6 +72,8 @@ fn main() -> ExitCode {
         Command::Show(args) => show::show(&args),
         Command::Diff(args) => diff::diff(&args),
         Command::Pin(args) => pin::pin(&args),
+        Command::Keygen(args) => keygen::keygen(&args),
+        Command::Sign(args) => sign::sign(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Seal(args) => seal::seal(&args),
         Command::Unseal(args) => pull::pull(&args, "unsealed"),

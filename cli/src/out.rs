@@ -6,7 +6,7 @@ use std::fmt::{Display, Write as _};
 use std::io::{self, IsTerminal, Write};
 
 use runpack_core::model::{ConditionId, ConditionSpec, DecisionOutcome, EvidenceValue, GateEvalRecord, TriState};
-use runpack_core::pack::{Difference, DifferenceKind, Pack, Report, Severity, Verdict, WhatIf};
+use runpack_core::pack::{Difference, DifferenceKind, Pack, Report, Severity, SignatureStanding, Verdict, WhatIf};
 use runpack_storage::packs::shown;
 
 use crate::progress;
@@ -103,6 +103,9 @@ pub(crate) fn report(paint: &Paint, path: &str, report: &Report) -> String {
             (paint.good("consistent"), "the pack agrees with itself; pin its digest to know it was not replaced whole")
         }
         Verdict::Pinned => (paint.good("pinned"), "the pack agrees with itself and has the digest that was expected"),
+        Verdict::Signed => {
+            (paint.good("signed"), "the pack agrees with itself, and trusted keys say that it is this run")
+        }
         Verdict::Refused => (paint.bad("refused"), "the pack is not what an exporter wrote"),
         Verdict::CouldNotTell => (paint.doubt("could not tell"), "not everything could be looked at"),
     };
@@ -145,9 +148,25 @@ pub(crate) fn report(paint: &Paint, path: &str, report: &Report) -> String {
         let lanes: Vec<_> = settings.min_lanes.iter().map(ToString::to_string).collect();
         let _ = writeln!(
             text,
-            "  explained by   least lane {}, logic {}",
+            "  {}   least lane {}, logic {}",
+            if settings.attested { "decided by  " } else { "explained by" },
             lanes.join(" or "),
             settings.logics.join(" or ")
+        );
+    }
+    for signer in &report.signed_by {
+        let name = signer.name.as_ref().map_or(String::new(), |name| format!(" ({name})"));
+        let _ = writeln!(text, "  signed by      {}{}", line(&signer.key), line(name));
+    }
+    let unread = report.signatures.iter().filter(|seen| seen.standing == SignatureStanding::NotChecked).count();
+    if unread > 0 {
+        let _ = writeln!(text, "  not checked    {unread} signatures; --trusted-key or --policy says whose count");
+    }
+    if let Some(evidence) = &report.evidence_signed {
+        let _ = writeln!(
+            text,
+            "  evidence       {} answers signed, {} values signed, {} unconfirmed",
+            evidence.bound, evidence.value_only, evidence.unconfirmed
         );
     }
     for entry in &report.unverifiable {

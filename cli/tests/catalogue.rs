@@ -13,7 +13,7 @@ use runpack_core::pack::{Code, Severity};
 use serde_json::{Value, json};
 
 /// What the first two digits of a code stand for.
-const GROUPS: [(&str, &str); 7] = [
+const GROUPS: [(&str, &str); 8] = [
     ("RP01", "Container: is everything there, and nothing else?"),
     ("RP02", "Bytes: are they the ones the manifest was written for?"),
     ("RP03", "Identity: is it one run of one scenario?"),
@@ -21,6 +21,7 @@ const GROUPS: [(&str, &str); 7] = [
     ("RP05", "Content: are bodies what their digests say?"),
     ("RP06", "Replay: do the decisions come out again?"),
     ("RP07", "Expectations: is it the pack that was asked for?"),
+    ("RP08", "Trust: who says so?"),
 ];
 
 #[test]
@@ -57,6 +58,9 @@ fn the_schema_of_reports_is_the_report() {
     let digest = json!({"type": "object", "additionalProperties": false, "required": ["algorithm", "value"], "properties": {
         "algorithm": {"const": "sha256"}, "value": {"type": "string", "pattern": "^[0-9a-f]{64}$"}}});
     let text = json!({"type": "string"});
+    let flag = json!({"type": "boolean"});
+    let standings =
+        json!(["counts", "not_checked", "unknown_key", "invalid", "out_of_time", "without_say", "not_of_this"]);
     let count = json!({"type": "integer", "minimum": 0});
     let id = json!({"type": "integer", "minimum": 1});
     let object = |properties: Value| {
@@ -68,7 +72,7 @@ fn the_schema_of_reports_is_the_report() {
     let codes: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
     let mut schema = object(json!({
         "status": {"enum": ["pass", "fail"]}, "checked_files": count, "errors": list(text.clone()),
-        "verdict": {"enum": ["consistent", "pinned", "refused", "could_not_tell"]},
+        "verdict": {"enum": ["consistent", "pinned", "signed", "refused", "could_not_tell"]},
         "checks": {"enum": ["digests", "all", "replay"]},
         "pack_digest": or_null(digest.clone()),
         "subject": or_null(object(json!({
@@ -77,7 +81,11 @@ fn the_schema_of_reports_is_the_report() {
             "spec_hash": digest, "root_hash": digest}))),
         "settings": or_null(object(json!({
             "min_lanes": list(json!({"enum": ["verified", "asserted"]})), "stricter_providers": list(text.clone()),
-            "logics": list(json!({"enum": ["kleene", "bochvar"]})), "disclosures_refused": count}))),
+            "logics": list(json!({"enum": ["kleene", "bochvar"]})), "disclosures_refused": count, "attested": flag}))),
+        "signed_by": list(object(json!({"key": text, "name": {"type": ["string", "null"]}, "key_digest": digest}))),
+        "signatures": list(object(json!({"attestation": text, "keyid": text, "key": {"type": ["string", "null"]},
+            "standing": {"enum": standings}}))),
+        "evidence_signed": or_null(object(json!({"bound": count, "value_only": count, "unconfirmed": count}))),
         "unverifiable": list(object(json!({"what": text, "count": count}))),
         "findings": list(object(json!({
             "code": {"enum": codes}, "severity": {"enum": ["warning", "could_not_tell", "error"]}, "artifact": text,
@@ -128,6 +136,7 @@ fn fits(schema: &Value, value: &Value, at: &str) {
             schema.get("enum").is_some() || schema.get("const").is_some() || schema["type"] != "integer",
             "{at}"
         ),
-        Value::Bool(_) | Value::Null => {}
+        Value::Bool(_) => assert_eq!(schema["type"], "boolean", "{at}"),
+        Value::Null => {}
     }
 }

@@ -18,6 +18,7 @@ pub mod rpc;
 pub mod scenarios;
 pub mod scheduler;
 pub mod service;
+pub mod signing;
 pub mod stdio;
 pub mod talk;
 pub mod tools;

@@ -22,6 +22,7 @@ use crate::docs::{DocsConfig, Library};
 use crate::gatekeeper::{Answer, Gatekeeper, Queues};
 use crate::roots::Roots;
 use crate::scenarios::Scenarios;
+use crate::signing::Signing;
 use crate::tools::{Context, ToolError};
 use crate::watch::{Watch, now_ms};
 
@@ -54,6 +55,8 @@ pub struct Service {
     pub security: SecurityContext,
     /// Where packs go, if not where the caller says.
     pub packs: Option<BucketStore>,
+    /// Who signs them, if anybody does.
+    pub signing: Option<Signing>,
     /// Where else they may go, and where they are verified.
     pub roots: Roots,
     /// Bytes of one artifact of a pack, made or verified.
@@ -147,6 +150,7 @@ impl Service {
             authority,
             security,
             storage,
+            signing,
             artifact_bytes_max,
             warnings: _,
         } = configuration.run;
@@ -172,6 +176,7 @@ impl Service {
             discovery,
             security,
             packs: storage,
+            signing,
             roots: configuration.roots,
             artifact_bytes_max,
             docs,

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes every pack in `bad`, and `source/rich/state.json`.
+"""Makes every pack in `bad` and in `forged`, and `source/rich/state.json`.
 
     python3 testdata/packs/make.py            # writes everything again
     python3 testdata/packs/make.py --check    # says what would change
@@ -20,6 +20,7 @@ hash), so that the finding is about the lie. Names are ASCII and numbers small
 wherever canonical form matters, so sorting by code points is RFC 8785.
 """
 
+import base64
 import copy
 import hashlib
 import json
@@ -87,6 +88,97 @@ def millis(value):
 
 def js(value):
     return {"kind": "json", "value": value}
+
+
+# --- signatures --------------------------------------------------------------
+
+
+P = 2**255 - 19
+D = -121665 * pow(121666, -1, P) % P
+ORDER = 2**252 + 27742317777372353535851937790883648493
+BASE = (15112221349535400772501151409588531511454012693041857206046113283949847762202, 4 * pow(5, -1, P) % P)
+
+
+def point_add(left, right):
+    (x1, y1, z1, t1), (x2, y2, z2, t2) = left, right
+    a, b = (y1 - x1) * (y2 - x2), (y1 + x1) * (y2 + x2)
+    c, d = 2 * t1 * t2 * D, 2 * z1 * z2
+    e, f, g, h = b - a, d - c, d + c, b + a
+    return e * f % P, g * h % P, f * g % P, e * h % P
+
+
+def point(scalar):
+    """So many times the base point, as its 32 bytes."""
+    sum_, step = (0, 1, 1, 0), (*BASE, 1, BASE[0] * BASE[1] % P)
+    while scalar:
+        if scalar & 1:
+            sum_ = point_add(sum_, step)
+        step, scalar = point_add(step, step), scalar >> 1
+    x, y, z, _ = sum_
+    inverse = pow(z, -1, P)
+    return (y * inverse % P | (x * inverse % P & 1) << 255).to_bytes(32, "little")
+
+
+class Key:
+    """An Ed25519 key (RFC 8032) that anybody can make again: for tests only."""
+
+    def __init__(self, name):
+        self.name = name
+        digest = hashlib.sha512(hashlib.sha256(b"a runpack test key: " + name.encode()).digest()).digest()
+        self.prefix = digest[32:]
+        self.scalar = int.from_bytes(digest[:32], "little") & (2**254 - 8) | 2**254
+        self.public = point(self.scalar)
+        self.der = bytes.fromhex("302a300506032b6570032100") + self.public
+        self.id = hashlib.sha256(self.der).hexdigest()
+        body = base64.b64encode(self.der).decode()
+        self.pem = f"-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----\n"
+
+    def sign(self, message):
+        number = lambda *parts: int.from_bytes(hashlib.sha512(b"".join(parts)).digest(), "little") % ORDER
+        nonce = number(self.prefix, message)
+        begin = point(nonce)
+        end = (nonce + number(begin, self.public, message) * self.scalar) % ORDER
+        return begin + end.to_bytes(32, "little")
+
+
+ANN, BOB, EVE, SCANNER = Key("ann"), Key("bob"), Key("eve"), Key("scanner")
+IN_TOTO = "application/vnd.in-toto+json"
+
+
+def envelope(payload, keys, kind=IN_TOTO):
+    covered = b"DSSEv1 %d %s %d %s" % (len(kind), kind.encode(), len(payload), payload)
+    signatures = [{"keyid": key.id, "sig": base64.b64encode(key.sign(covered)).decode()} for key in keys]
+    return {"payload": base64.b64encode(payload).decode(), "payloadType": kind, "signatures": signatures}
+
+
+def statement(manifest_bytes, **changes):
+    manifest = json.loads(manifest_bytes)
+    members = ["namespace_id", "run_id", "scenario_id", "spec_hash", "tenant_id"]
+    predicate = {name: manifest[name] for name in members}
+    predicate |= {"root_hash": manifest["integrity"]["root_hash"], "settings": None}
+    subject = {"digest": {"sha256": hashlib.sha256(manifest_bytes).hexdigest()}, "name": MANIFEST}
+    return {
+        "_type": "https://in-toto.io/Statement/v1",
+        "predicate": predicate | changes,
+        "predicateType": "urn:runpack:attestation:v1",
+        "subject": [subject],
+    }
+
+
+def settings(manifest_bytes, **changes):
+    """What the good packs were decided by."""
+    anchors = json.loads(manifest_bytes).get("anchor_policy", {"providers": []})
+    usual = {"anchor_policy": anchors, "logic": "kleene", "min_lane": "verified", "policy": {"engine": "permit_all"}}
+    return usual | {"provider_lanes": {}} | changes
+
+
+def trusted(key, **more):
+    return {"id": key.name, "pem": key.pem} | more
+
+
+def trusting(*keys, evidence=None, **require):
+    policy = {"version": 1, "require": require, "keys": list(keys)}
+    return policy | ({"evidence": evidence} if evidence else {})
 
 
 # --- what calls cover --------------------------------------------------------
@@ -482,6 +574,8 @@ class Pack:
         self.spelt, self.late = {}, {}
         # Edits of the manifest after everything was computed.
         self.last = []
+        # Attestations by name, made of the manifest's final bytes.
+        self.attested = {}
         self.answers = True
         self.expect = None
 
@@ -550,6 +644,9 @@ class Pack:
         for edit in self.last:
             edit(manifest)
         stored[MANIFEST] = self.spelt.get(MANIFEST, lambda text: text)(canon(manifest))
+        for path, make in self.attested.items():
+            made = make(stored[MANIFEST])
+            stored[path] = made if isinstance(made, bytes) else canon(made)
         for path, spell in self.late.items():
             stored[path] = spell(stored[path])
         return {path: data for path, data in stored.items() if path not in self.gone}
@@ -2145,12 +2242,277 @@ def _(p):
         restate(p.evidence_of(trigger, "tests", "enough-tests"), js(1200))
 
 
+# --- trust ---------------------------------------------------------------------
+
+
+AUDIT = {"signatures": 0}
+
+
+def signing(name, about, policy, base=GATE, **attestations):
+    """An attack on who says so: attestations by name, made of the manifest."""
+
+    @attack(name, about, base)
+    def _(p):
+        p.attested = {f"{file.replace('_', '-')}.dsse.json": make for file, make in attestations.items()}
+        p.expect = {"trust": policy}
+
+
+def signed(*keys, **changes):
+    return lambda manifest: envelope(canon(statement(manifest, **changes)), keys)
+
+
+def edited(edit, *keys):
+    """A statement that was edited, then signed."""
+
+    def make(manifest):
+        said = statement(manifest)
+        edit(said)
+        return envelope(canon(said), keys)
+
+    return make
+
+
+def damaged(edit, *keys, **changes):
+    """An envelope that was edited after it was signed."""
+
+    def make(manifest):
+        wrapped = envelope(canon(statement(manifest, **changes)), keys)
+        return edit(wrapped) or wrapped
+
+    return make
+
+
+def decided(**changes):
+    return lambda manifest: envelope(canon(statement(manifest, settings=settings(manifest, **changes))), [ANN])
+
+
+def other_run(wrapped):
+    said = json.loads(base64.b64decode(wrapped["payload"]))
+    said["predicate"]["run_id"] = "release-1.4.1"
+    wrapped["payload"] = base64.b64encode(canon(said)).decode()
+
+
+def other_byte(wrapped):
+    sig = bytearray(base64.b64decode(wrapped["signatures"][0]["sig"]))
+    sig[0] ^= 1
+    wrapped["signatures"][0]["sig"] = base64.b64encode(sig).decode()
+
+
+ONE = trusting(trusted(ANN))
+TWO = trusting(trusted(ANN), trusted(BOB), signatures=2)
+JUST_LOOK = trusting(trusted(ANN), **AUDIT)
+
+signing("RP0801-taken-away", "The attestation was removed, and the auditor wants one.", ONE)
+signing("RP0801-by-role", "Nobody signed, and no number is asked for but that of a role.",
+    trusting(trusted(ANN, roles=["auditor"]), signatures=0, roles={"auditor": 1}))
+signing("RP0802-one-of-two", "One of two signers is enough for the forger, and not for the auditor.", TWO, by_ann=signed(ANN))
+signing("RP0802-same-signer-twice", "One signer signs twice, in two attestations and twice in one.", TWO,
+    by_ann=signed(ANN, ANN), again=signed(ANN))
+signing("RP0802-no-auditor", "Two exporters signed, and an auditor did not.",
+    trusting(trusted(ANN, roles=["exporter"]), trusted(BOB, roles=["auditor"]), roles={"auditor": 1}), by_ann=signed(ANN))
+signing("RP0802-unknown-signers", "A forger signs with keys of their own, as many as are asked for.", TWO, by_eve=signed(EVE, SCANNER))
+signing("RP0803-cut-short", "The attestation ends in the middle.", JUST_LOOK, by_ann=lambda m: canon(signed(ANN)(m))[:-40])
+signing("RP0803-no-envelope", "Beside the manifest lies a note that is called an attestation.", JUST_LOOK, by_ann=lambda m: b"{}")
+signing("RP0803-nobody", "An envelope without a signature.", JUST_LOOK, by_ann=signed())
+signing("RP0803-more-than-that", "A member in the envelope that no signature covers.", JUST_LOOK,
+    by_ann=damaged(lambda wrapped: wrapped | {"verdict": "signed"}, ANN))
+signing("RP0803-two-subjects", "A statement that speaks of two packs at once.", JUST_LOOK,
+    by_ann=edited(lambda said: said["subject"].append(said["subject"][0]), ANN))
+signing("RP0803-other-type", "A message of another type, signed by the right key.", JUST_LOOK,
+    by_ann=lambda m: envelope(canon(statement(m)), [ANN], "application/json"))
+signing("RP0803-older-statement", "A statement of an older form of in-toto.", JUST_LOOK,
+    by_ann=edited(lambda said: said.update(_type="https://in-toto.io/Statement/v0.1"), ANN))
+signing("RP0803-no-digest", "A statement whose subject has only an MD5 digest.", JUST_LOOK,
+    by_ann=edited(lambda said: said["subject"][0].update(digest={"md5": "0" * 32}), ANN))
+signing("RP0803-unsigned-word", "A member of the predicate that this version does not know.", JUST_LOOK,
+    by_ann=edited(lambda said: said["predicate"].update(approved=True), ANN))
+signing("RP0804-of-another-pack", "A good attestation of another pack of the same run.", JUST_LOOK,
+    by_ann=lambda m: signed(ANN)(m + b" "))
+signing("RP0805-payload-changed", "The statement names another run, and keeps the signature.", JUST_LOOK,
+    by_ann=damaged(other_run, ANN))
+signing("RP0805-byte-changed", "One bit of the signature is another.", JUST_LOOK, by_ann=damaged(other_byte, ANN))
+signing("RP0805-borrowed-name", "A forger signs with a key of their own and says it is the trusted one.", JUST_LOOK,
+    by_ann=damaged(lambda wrapped: wrapped["signatures"][0].update(keyid=ANN.id), EVE))
+signing("RP0806-other-run", "Signed, and about another run than the manifest says.", JUST_LOOK, by_ann=signed(ANN, run_id="release-1.4.1"))
+signing("RP0806-other-root", "Signed, with a root digest that this manifest has not.", JUST_LOOK,
+    by_ann=signed(ANN, root_hash=digest("another root")))
+signing("RP0806-other-anchors", "Signed with anchors that the manifest left out.", JUST_LOOK,
+    by_ann=decided(anchor_policy=json.loads((HERE / "source/rich/anchor-policy.json").read_bytes())))
+signing("RP0806-other-lane", "Signed as decided on any evidence, and the asserted one did not count.", JUST_LOOK, RICH_PACK,
+    by_ann=decided(min_lane="asserted"))
+signing("RP0806-two-stories", "One signer says two different things of how the run was decided.", JUST_LOOK,
+    by_ann=decided(), later=decided(logic="bochvar"))
+signing("RP0807-by-anybody", "Signed by a key that nobody knows.", JUST_LOOK, by_eve=signed(EVE))
+signing("RP0807-no-name", "Signed by a key that nobody knows, and that is not named.", JUST_LOOK,
+    by_eve=damaged(lambda wrapped: wrapped["signatures"][0].pop("keyid") and None, EVE))
+DAY = 24 * 60 * 60 * 1000
+for slug, about, window, at in [
+    ("expired", "Signed with a key that is past its time.", {"valid_until": "1970-01-02"}, DAY),
+    ("too-early", "Signed with a key whose time has not come.", {"valid_from": "1970-01-02"}, DAY - 1),
+    ("no-time", "Signed with a key that has a time, and nobody said what time it is.", {"valid_from": "1970-01-02"}, None),
+]:
+    timed = trusting(trusted(ANN, **window), **AUDIT)
+    signing(f"RP0808-{slug}", about, timed, by_ann=signed(ANN))
+    ATTACKS[f"RP0808-{slug}"] = (
+        GATE,
+        about,
+        lambda p, change=ATTACKS[f"RP0808-{slug}"][2], at=at: (change(p), p.expect.update({"at": at} if at else {})),
+    )
+for slug, about, limits in [
+    ("for-evidence", "A provider's key, which signs evidence, signs a pack.", {"roles": ["evidence"]}),
+    ("other-tenant", "Another tenant's key signs the pack.", {"tenants": [2]}),
+    ("other-namespace", "A key of another namespace signs the pack.", {"namespaces": [2]}),
+    ("other-scenario", "A key for another scenario signs the pack.", {"scenarios": ["deploy"]}),
+]:
+    signing(f"RP0809-{slug}", about, trusting(trusted(ANN, **limits), **AUDIT), by_ann=signed(ANN))
+signing("RP0810-other-predicate", "A trusted key signed that the pack was scanned, not that it is the run.", JUST_LOOK,
+    by_ann=edited(lambda said: said.update(predicateType="https://slsa.dev/verification_summary/v1"), ANN))
+
+
+def asked(p, trigger, gate, condition, **changes):
+    """What a provider signs that binds its answer."""
+    record, result = p.gate_of(trigger, gate), p.evidence_of(trigger, gate, condition)["result"]
+    context = p.whose() | {
+        "stage_id": record["stage_id"],
+        "trigger_id": trigger,
+        "trigger_time": named(p.triggers, trigger)["event"]["time"],
+    }
+    query = next(c["query"] for c in p.scenario["conditions"] if c["condition_id"] == condition)
+    said = {"context": context | changes, "evidence_hash": result["evidence_hash"], "query": query}
+    return b"runpack evidence v1\n" + canon(said)
+
+
+def value_only(p, trigger, gate, condition):
+    return canon(p.evidence_of(trigger, gate, condition)["result"]["evidence_hash"])
+
+
+def sign_evidence(p, key, message, keyid=None):
+    """Every answer of the provider `json`, signed."""
+    for record in p.gate_evals:
+        for evidence in record["evidence"]:
+            trigger, gate, condition = record["trigger_id"], record["evaluation"]["gate_id"], evidence["condition_id"]
+            query = next(c["query"] for c in p.scenario["conditions"] if c["condition_id"] == condition)
+            if query["provider_id"] == "json":
+                signature = list(key.sign(message(p, trigger, gate, condition)))
+                word = {"key_id": keyid or key.name, "scheme": "ed25519", "signature": signature}
+                evidence["result"]["signature"] = word
+
+
+def evidence(name, about, rule, key=SCANNER, message=asked, keyid=None, **limits):
+    @attack(name, about)
+    def _(p):
+        if key:
+            sign_evidence(p, key, message, keyid)
+        policy = trusting(trusted(SCANNER, roles=["evidence"], **limits), evidence={"json": rule}, **AUDIT)
+        p.expect = {"trust": policy}
+
+
+REQUIRED, LISTEN = {"mode": "required"}, {"mode": "audit"}
+evidence("RP0811-taken-away", "The provider's signatures were removed from the evidence.", REQUIRED, key=None)
+evidence("RP0811-by-anybody", "The evidence is signed, by somebody else than the provider.", REQUIRED, key=EVE)
+evidence("RP0811-weaker-form", "The provider signed values, and the auditor wants answers.", REQUIRED, message=value_only)
+evidence("RP0811-other-tenant", "A provider that may speak for another tenant signed.", REQUIRED, tenants=[2])
+evidence("RP0812-another-run", "The provider's answer in another run is shown as its answer in this one.", LISTEN,
+    message=lambda *at: asked(*at, run_id="release-1.3.9"))
+evidence("RP0812-borrowed-name", "A forger signs evidence in the provider's name.", REQUIRED, key=EVE, keyid="scanner")
+
+
+@attack("RP0812-other-value", "The value was changed after the provider had signed it.")
+def _(p):
+    sign_evidence(p, SCANNER, value_only)
+    for trigger in ["morning", "afternoon"]:
+        restate(p.evidence_of(trigger, "tests", "enough-tests"), js(1200))
+    rule = LISTEN | {"binding": "value_only"}
+    p.expect = {"trust": trusting(trusted(SCANNER, roles=["evidence"]), evidence={"json": rule}, **AUDIT)}
+
+
+evidence("RP0813-taken-away", "The provider's signatures were removed where they are looked at and not required.", LISTEN, key=None)
+evidence("RP0813-weaker-form", "The provider signed values where answers are looked for.", LISTEN, message=value_only)
+
+
+# --- forgeries --------------------------------------------------------------------
+
+
+# A pack replaced whole, by name: it agrees with itself, and only what lies
+# outside of it (a pin, a signature) can tell.
+FORGERIES = {}
+
+
+def forgery(name, about, base=GATE):
+    def register(change):
+        FORGERIES[name] = (base, about, change)
+        return change
+
+    return register
+
+
+@forgery("better-evidence", "Two tests were counted as 1200, in every record that says so.")
+def _(p):
+    for trigger in ["morning", "afternoon"]:
+        restate(p.evidence_of(trigger, "tests", "enough-tests"), js(1200))
+
+
+@forgery("evidence-elsewhere", "The evidence refers to another file than the one that was read.")
+def _(p):
+    for record in p.gate_evals:
+        for evidence in record["evidence"]:
+            if evidence["result"]["evidence_ref"]:
+                evidence["result"]["evidence_ref"]["uri"] = "dg+file://evidence/other-report.json"
+
+
+@forgery("rolled-back", "The pack of a run that went on: only its first step is told.")
+def _(p):
+    p.cut(1)
+
+
+def renamed(p, old, new):
+    """Other words in every record, and the receipts that go with them."""
+    before = [digest(packet["envelope"]) for packet in p.packets]
+    p.logs = json.loads(canon(p.logs).replace(old, new))
+    for packet, old_hash in zip(p.packets, before, strict=True):
+        for receipt in packet["receipts"]:
+            if receipt["receipt_hash"] == old_hash:
+                receipt["receipt_hash"] = digest(packet["envelope"])
+
+
+@forgery("other-run", "One run is passed off as another, in every record.")
+def _(p):
+    renamed(p, b"release-1.4.0", b"release-2.0.0")
+    p.manifest["run_id"] = "release-2.0.0"
+
+
+@forgery("other-tenant", "One tenant's run is passed off as another's, in every record.", RICH_PACK)
+def _(p):
+    renamed(p, b'"tenant_id":7', b'"tenant_id":8')
+    p.manifest["tenant_id"] = 8
+
+
+@forgery("relaxed-scenario", "The scenario asked for ten tests and now asks for one; nothing else is different.")
+def _(p):
+    next(c for c in p.scenario["conditions"] if c["condition_id"] == "enough-tests")["expected"] = 1
+
+
+@forgery("anchors-left-out", "The anchors that were asked for are left out of the manifest.", RICH_PACK)
+def _(p):
+    del p.manifest["anchor_policy"]
+
+
+@forgery("later-export", "The pack says that it was exported a year later.")
+def _(p):
+    p.manifest["generated_at"]["value"] += 365 * DAY
+
+
+@forgery("posture-left-out", "The manifest no longer says what kind of deployment it was.")
+def _(p):
+    del p.manifest["security"]
+
+
 # --- writing -----------------------------------------------------------------------
 
 
 def folder(name):
     """The files of one attack, relative to its folder."""
-    base, about, change = ATTACKS[name]
+    base, about, change = ATTACKS[name] if name in ATTACKS else FORGERIES[name]
     files = {"about.txt": about.encode() + b"\n"}
     if isinstance(change, dict):
         return files | {"make.json": json.dumps(change).encode() + b"\n"}
@@ -2182,15 +2544,18 @@ def main():
                 assert data == (HERE / base / path).read_bytes(), f"{base}/{path} comes out otherwise"
         for name in ATTACKS:
             made |= {HERE / "bad" / name / path: data for path, data in folder(name).items()}
+        for name in FORGERIES:
+            made |= {HERE / "forged" / name / path: data for path, data in folder(name).items()}
     else:
         print("good/rich is not there: build it, then come again")
-    stored = [HERE / "source/rich/state.json", *(p for p in (HERE / "bad").rglob("*") if p.is_file())]
+    stored = [HERE / "source/rich/state.json", *(p for kind in ["bad", "forged"] for p in (HERE / kind).rglob("*") if p.is_file())]
     changed = [path for path, data in made.items() if not path.exists() or path.read_bytes() != data]
     changed += [path for path in stored if path not in made]
     if sys.argv[1:] == ["--check"]:
         print("\n".join(f"differs: {path.relative_to(HERE)}" for path in sorted(changed)) or "nothing to do")
         sys.exit(1 if changed else 0)
-    shutil.rmtree(HERE / "bad", ignore_errors=True)
+    for kind in ["bad", "forged"]:
+        shutil.rmtree(HERE / kind, ignore_errors=True)
     for path, data in made.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)

@@ -803,6 +803,11 @@ def check_lists(manifest, name, report):
     return hashes
 
 
+def is_attestation(path):
+    """What may lie beside a manifest that does not list it (9.2)."""
+    return len(path) <= 100 and bool(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.dsse\.json", path))
+
+
 def check_stored(pack, manifest, name, report):
     """Step 10 of 5.2, the closed world (1.6)."""
     named = {entry["path"] for entry in manifest["integrity"]["file_hashes"]} | {name}
@@ -810,7 +815,7 @@ def check_stored(pack, manifest, name, report):
         for path, is_ordinary in pack.list():
             if not is_ordinary:
                 report.find("RP0105", path, None, "it is not an ordinary file")
-            elif path not in named:
+            elif path not in named and not is_attestation(path):
                 report.find("RP0104", path, None, "it is not listed")
     except Fault as fault:
         report.find(fault.code, None, None, fault.message)

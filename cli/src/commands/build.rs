@@ -157,6 +157,7 @@ fn build_from(args: &BuildArgs, scenario: &Scenario, run: &dyn RunLogs) -> Outco
             artifact_bytes_max: args.max_artifact_bytes,
         },
         include_verification: args.include_verification,
+        attest: None,
     })
     .map_err(|error| format!("the pack was not built: {error}"))?;
     let how = if exported.published == Published::Identical { "the same pack was there" } else { "built" };

@@ -7,6 +7,7 @@ pub(crate) mod diff;
 pub(crate) mod explain;
 #[cfg(feature = "object-store")]
 pub(crate) mod gc;
+pub(crate) mod keygen;
 #[cfg(feature = "object-store")]
 pub(crate) mod ls;
 #[cfg(feature = "object-store")]
@@ -18,6 +19,8 @@ pub(crate) mod push;
 pub(crate) mod replay;
 pub(crate) mod seal;
 pub(crate) mod show;
+pub(crate) mod sign;
+pub(crate) mod trust;
 pub(crate) mod verify;
 
 use std::io::Read;
@@ -158,7 +161,7 @@ pub(crate) fn one_standard_input<'a>(paths: impl IntoIterator<Item = &'a str>) -
 /// 0 yes, 1 no, 2 could not tell.
 pub(crate) fn exit_code(verdict: Verdict) -> ExitCode {
     match verdict {
-        Verdict::Consistent | Verdict::Pinned => ExitCode::SUCCESS,
+        Verdict::Consistent | Verdict::Pinned | Verdict::Signed => ExitCode::SUCCESS,
         Verdict::Refused => ExitCode::FAILURE,
         Verdict::CouldNotTell => ExitCode::from(COULD_NOT),
     }

@@ -11,16 +11,17 @@ use runpack_core::pack::{Checks, Expectations, VerifyOptions};
 
 use runpack_storage::packs::{in_object_storage, is_web, shown};
 
+use super::trust::TrustArgs;
 use super::{COULD_NOT, INPUT_BYTES_MAX, Outcome, ReadArgs, one_standard_input, packs_below, read_input, read_json};
 use crate::batch::{self, Answer, Job};
 use crate::formats;
 use crate::out::{self, Paint};
 use crate::progress::ProgressArgs;
 
-/// Say whether packs agree with themselves, and whether their decisions come out again
+/// Say whether packs agree with themselves, whether their decisions come out again, and who signed them
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit codes: 0 all do, 1 one is refused, 2 none is refused but one could not be told.\n\nExample:\n  runpack verify ./pack\n  runpack verify --recursive ./packs --format sarif > findings.sarif"
+    after_help = "Exit codes: 0 all do, 1 one is refused, 2 none is refused but one could not be told.\n\nExample:\n  runpack verify ./pack\n  runpack verify --recursive ./packs --format sarif > findings.sarif\n  runpack verify ./pack --trusted-key release=release.pub"
 )]
 pub(crate) struct VerifyArgs {
     /// Packs: directories, manifests or sealed archives, here, in object storage or at https://; `-` is an archive on standard input
@@ -47,6 +48,8 @@ pub(crate) struct VerifyArgs {
     read: ReadArgs,
     #[command(flatten)]
     expect: ExpectArgs,
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 /// What is known of a pack from elsewhere.
@@ -152,6 +155,11 @@ pub(crate) fn verify(args: &VerifyArgs) -> Outcome {
     if paths.len() > 1 && (args.expect.expect_digest.is_some() || args.expect.expect_root.is_some()) {
         return Err("one digest cannot be expected of several packs\nhint: use --expect-file".to_owned());
     }
+    if paths.len() > 1 && args.trust.attaches() {
+        return Err(
+            "one attestation cannot speak of several packs\nhint: put each beside its pack's manifest".to_owned()
+        );
+    }
     let from_file = args.from_file.as_deref().and_then(Path::to_str);
     one_standard_input(paths.iter().map(String::as_str).chain(from_file))?;
     let options = options(args)?;
@@ -251,22 +259,39 @@ fn options(args: &VerifyArgs) -> Result<VerifyOptions, String> {
     };
     let anchors = expect.expect_anchor_policy.as_deref();
     let anchor_policy = anchors.map(|path| read_json::<AnchorPolicy>(path, INPUT_BYTES_MAX)).transpose()?;
+    let trust = args.trust.read()?;
+    if let Some(trust) = trust.as_ref().filter(|_| args.checks != Depth::Replay)
+        && trust.policy.require.min_lane.is_some()
+    {
+        return Err("the policy's min_lane is only seen by deciding again\nhint: leave out --checks".to_owned());
+    }
+    if args.checks == Depth::Digests && trust.as_ref().is_some_and(|trust| trust.policy.asks_for_evidence()) {
+        return Err(
+            "the policy's rules for evidence are only seen by reading it\nhint: pass --checks all, or leave it out"
+                .to_owned(),
+        );
+    }
+    let expect = Expectations {
+        root: expect.expect_root,
+        digest: expect.expect_digest,
+        tenant: expect.expect_tenant,
+        namespace: expect.expect_namespace,
+        scenario: expect.expect_scenario.as_deref().map(ScenarioId::from),
+        run: expect.expect_run.as_deref().map(RunId::from),
+        anchor_policy,
+        min_lane: expect.expect_min_lane.map(|lane| match lane {
+            LaneName::Verified => Lane::Verified,
+            LaneName::Asserted => Lane::Asserted,
+        }),
+        policy: expect.expect_policy.as_ref().map(policy).transpose()?,
+        ..Expectations::default()
+    };
     Ok(VerifyOptions {
         artifact_bytes_max: args.read.max_artifact_bytes,
         checks: args.checks.checks(),
-        expect: Expectations {
-            root: expect.expect_root,
-            digest: expect.expect_digest,
-            tenant: expect.expect_tenant,
-            namespace: expect.expect_namespace,
-            scenario: expect.expect_scenario.as_deref().map(ScenarioId::from),
-            run: expect.expect_run.as_deref().map(RunId::from),
-            anchor_policy,
-            min_lane: expect.expect_min_lane.map(|lane| match lane {
-                LaneName::Verified => Lane::Verified,
-                LaneName::Asserted => Lane::Asserted,
-            }),
-            policy: expect.expect_policy.as_ref().map(policy).transpose()?,
+        expect: match trust {
+            Some(trust) => expect.trusting(trust),
+            None => expect,
         },
     })
 }

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use runpack_core::pack::layout::MANIFEST_NAME;
-use runpack_core::pack::{Checks, Expectations, Listed, PackReader, ReadFault, Report, VerifyOptions, verify};
+use runpack_core::pack::{Checks, Expectations, Listed, PackReader, ReadFault, Report, Trust, VerifyOptions, verify};
+use runpack_core::trust::{TrustPolicy, TrustTable};
 use runpack_storage::packs::{ArchiveReader, DirectoryReader};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -199,12 +200,14 @@ fn made(tool: &mut Command, what: &str) -> bool {
     made
 }
 
-/// Reads `expect.json`: members of [`Expectations`], as on the wire.
+/// Reads `expect.json`: members of [`Expectations`], as on the wire; a trust
+/// policy as in its file, and the time it is asked for.
 fn expecting(expected: BTreeMap<String, Value>) -> VerifyOptions {
     fn read<T: DeserializeOwned>(value: Value) -> Option<T> {
         Some(serde_json::from_value(value).unwrap())
     }
     let mut expect = Expectations::default();
+    let (mut trust, mut at) = (None, None);
     for (name, value) in expected {
         match name.as_str() {
             "root" => expect.root = Some(value.as_str().unwrap().parse().unwrap()),
@@ -215,8 +218,15 @@ fn expecting(expected: BTreeMap<String, Value>) -> VerifyOptions {
             "run" => expect.run = read(value),
             "anchor_policy" => expect.anchor_policy = read(value),
             "min_lane" => expect.min_lane = read(value),
+            "trust" => trust = read::<TrustTable>(value),
+            "at" => at = value.as_i64(),
             other => panic!("nothing is expected of `{other}`"),
         }
+    }
+    let mut no_files = |file: &str| panic!("`{file}` is not in the table");
+    if let Some(table) = trust {
+        let policy = TrustPolicy::new(table, &mut no_files).unwrap().into();
+        expect = expect.trusting(Trust { policy, at, attached: Vec::new() });
     }
     VerifyOptions { expect, ..VerifyOptions::default() }
 }

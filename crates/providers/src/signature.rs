@@ -1,17 +1,6 @@
-//! Signatures of evidence: Ed25519, in two forms.
-//!
-//! A provider signs one of two messages:
-//!
-//! * **bound**: the bytes of [`BOUND_PREFIX`], then the canonical JSON of
-//!   `{"context":{…},"evidence_hash":…,"query":{…}}`. The context has
-//!   `namespace_id`, `run_id`, `scenario_id`, `stage_id`, `tenant_id`,
-//!   `trigger_id` and `trigger_time`; the hash is null where there is no value.
-//! * **value only**: the canonical JSON of the digest object
-//!   `{"algorithm":"sha256","value":"…"}`, as the reference system has it. It
-//!   says that the provider found the value once, for whatever question: who
-//!   has seen it can answer any other question of any other run with it.
-//!
-//! Neither covers `lane`, `evidence_anchor`, `evidence_ref` or `content_type`.
+//! Answers that are believed only if they are signed, with Ed25519. What is
+//! signed, and how it is checked, is in [`runpack_core::trust::evidence`], since
+//! an auditor checks the same signatures again.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -21,19 +10,13 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use futures_util::future::{BoxFuture, FutureExt};
-use ring::signature::{ED25519, UnparsedPublicKey};
-use runpack_core::canon::{self, CanonError, Digest};
-use runpack_core::model::{
-    EvidenceContext, EvidenceQuery, EvidenceResult, EvidenceValue, NamespaceId, RunId, ScenarioId, StageId, TenantId,
-    Timestamp, TriggerId,
-};
-use serde::Serialize;
+use runpack_core::canon::{CanonError, Digest};
+use runpack_core::model::{EvidenceContext, EvidenceQuery, EvidenceResult, EvidenceValue};
+use runpack_core::trust::PublicKey;
+pub use runpack_core::trust::evidence::Form;
+use runpack_core::trust::evidence::{SCHEME, SIGNATURE_BYTES, signed_by};
 
 use crate::{Provider, query};
-
-/// What the message of a bound signature begins with. No JSON text does, so
-/// neither form can be taken for the other.
-pub const BOUND_PREFIX: &[u8] = b"runpack evidence v1\n";
 
 /// Bytes of a key file: more than any encoding of a key needs.
 const KEY_FILE_BYTES_MAX: u64 = 1_024;
@@ -78,15 +61,6 @@ fn load(path: &str) -> Result<[u8; 32], KeyError> {
         .map_err(|source| KeyError::Read { path: path.to_owned(), source })?;
     let decoded = if bytes.len() == 32 { Ok(bytes) } else { BASE64_STANDARD.decode(bytes.trim_ascii()) };
     decoded.ok().and_then(|key| key.try_into().ok()).ok_or_else(|| KeyError::NotAKey(path.to_owned()))
-}
-
-/// What a signature says. Ordered: the weaker form is below.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Form {
-    /// That the value was found, somewhere and at some time.
-    ValueOnly,
-    /// That the value was found for this question, in this run, at this time.
-    Bound,
 }
 
 /// Why evidence is not believed.
@@ -135,7 +109,7 @@ pub fn verify(
     result: &EvidenceResult,
 ) -> Result<Form, SignatureError> {
     let signature = result.signature.as_ref().ok_or(SignatureError::Missing)?;
-    if signature.scheme != "ed25519" {
+    if signature.scheme != SCHEME {
         return Err(SignatureError::Scheme);
     }
     let key = keys.0.get(&signature.key_id).ok_or(SignatureError::Key)?;
@@ -149,65 +123,13 @@ pub fn verify(
         (claimed, found) if claimed != found => return Err(SignatureError::Hash),
         _ => {}
     }
-    if signature.signature.len() != 64 {
+    if signature.signature.len() != SIGNATURE_BYTES {
         return Err(SignatureError::Bytes);
     }
-    if authentic(key, &bound_message(query, context, found.as_ref())?, &signature.signature) {
-        return Ok(Form::Bound);
-    }
-    match found {
-        Some(digest) if authentic(key, &canon::to_vec(&digest)?, &signature.signature) => Ok(Form::ValueOnly),
-        _ => Err(SignatureError::Verification),
-    }
-}
-
-/// The message of a bound signature.
-///
-/// # Errors
-/// None for a query that was read from JSON.
-pub fn bound_message(
-    query: &EvidenceQuery,
-    context: &EvidenceContext,
-    evidence_hash: Option<&Digest>,
-) -> Result<Vec<u8>, CanonError> {
-    let asked = Asked {
-        context: AskedIn {
-            namespace_id: context.namespace_id,
-            run_id: &context.run_id,
-            scenario_id: &context.scenario_id,
-            stage_id: &context.stage_id,
-            tenant_id: context.tenant_id,
-            trigger_id: &context.trigger_id,
-            trigger_time: context.trigger_time,
-        },
-        evidence_hash,
-        query,
-    };
-    Ok([BOUND_PREFIX, &canon::to_vec(&asked)?].concat())
-}
-
-#[derive(Serialize)]
-struct Asked<'a> {
-    context: AskedIn<'a>,
-    evidence_hash: Option<&'a Digest>,
-    query: &'a EvidenceQuery,
-}
-
-/// The context without the caller's own correlation id, which may differ when
-/// the same question is asked again.
-#[derive(Serialize)]
-struct AskedIn<'a> {
-    namespace_id: NamespaceId,
-    run_id: &'a RunId,
-    scenario_id: &'a ScenarioId,
-    stage_id: &'a StageId,
-    tenant_id: TenantId,
-    trigger_id: &'a TriggerId,
-    trigger_time: Timestamp,
-}
-
-fn authentic(key: &[u8; 32], message: &[u8], signature: &[u8]) -> bool {
-    UnparsedPublicKey::new(&ED25519, key).verify(message, signature).is_ok()
+    // Bytes that are no key, or one of small order, have signed nothing.
+    let key = PublicKey::from_ed25519(key).map_err(|_| SignatureError::Verification)?;
+    let form = signed_by(&key, query, context, found.as_ref(), &signature.signature)?;
+    form.ok_or(SignatureError::Verification)
 }
 
 /// A provider whose answers are believed only if they are signed.

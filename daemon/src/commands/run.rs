@@ -151,8 +151,9 @@ pub async fn run(args: &RunArgs) -> Result<Outcome, String> {
         let admitted = Authority::new(authority.clone())?.admits(run_config.namespace_id, None).await;
         admitted.map_err(|refused| format!("the run cannot start: {refused}"))?;
     }
-    let RunConfiguration { settings, policy, registry, security, storage, artifact_bytes_max, warnings, .. } =
-        configuration;
+    let RunConfiguration {
+        settings, policy, registry, security, storage, signing, artifact_bytes_max, warnings, ..
+    } = configuration;
     let kept_by = destination(args, storage)?;
     let anchor_policy = settings.anchors.clone();
     let gather_deadline = Duration::from_millis(args.gather_timeout_ms);
@@ -206,6 +207,7 @@ pub async fn run(args: &RunArgs) -> Result<Outcome, String> {
         run: &logs,
         options: &options,
         include_verification: args.include_verification,
+        attest: signing.as_ref().map(|signing| signing as _),
     };
     // Exporting waits for disks and networks, which an async thread must not.
     let exported = std::thread::scope(|scope| scope.spawn(|| export(&request)).join());

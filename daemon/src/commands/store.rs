@@ -334,10 +334,10 @@ fn export_run(args: &ExportArgs) -> Result<String, String> {
             run.head().scenario_id
         )
     })?;
-    let (anchor_policy, security) = match &args.config {
+    let (anchor_policy, security, signing) = match &args.config {
         Some(path) => {
             let configuration = RunConfiguration::read(path).map_err(told)?;
-            (configuration.settings.anchors, Some(configuration.security))
+            (configuration.settings.anchors, Some(configuration.security), configuration.signing)
         }
         None => Default::default(),
     };
@@ -356,6 +356,7 @@ fn export_run(args: &ExportArgs) -> Result<String, String> {
             artifact_bytes_max: args.max_artifact_bytes,
         },
         include_verification: args.include_verification,
+        attest: signing.as_ref().map(|signing| signing as _),
     })
     .map_err(|error| format!("the pack was not exported: {error}"))?;
     let how = if exported.published == Published::Identical { "the same pack was there" } else { "exported" };

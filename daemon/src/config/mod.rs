@@ -32,6 +32,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::access::AuthorityConfig;
+use crate::signing::{Signing, SigningTable};
 pub use preset::Preset;
 pub use providers::Discovery;
 use providers::{
@@ -215,6 +216,12 @@ const KNOWN: &[&str] = &[
     "docs.max_sections",
     "runpack.max_artifact_bytes",
     "runpack.roots",
+    "signing.key_file",
+    "signing.passphrase_file",
+    "signing.command",
+    "signing.public_key_file",
+    "signing.pass_env",
+    "signing.timeout_ms",
     "dispatch…",
     "scheduler.enabled",
     "scheduler.interval_ms",
@@ -295,6 +302,7 @@ struct File {
     validation: ValidationTable,
     runpack: PackTable,
     runpack_storage: Option<StorageTable>,
+    signing: Option<SigningTable>,
 }
 
 /// How packs are made and verified.
@@ -490,6 +498,8 @@ pub struct RunConfiguration {
     pub security: SecurityContext,
     /// Where packs go by default.
     pub storage: Option<BucketStore>,
+    /// Who signs packs, if anybody does.
+    pub signing: Option<Signing>,
     /// Bytes of one artifact of a pack.
     pub artifact_bytes_max: u64,
     /// Things to say at start.
@@ -544,6 +554,8 @@ impl RunConfiguration {
         let discovery = discovery(file.provider_discovery)?;
         let namespaces = if authority.is_some() { "assetcore_catalog" } else { "dg_registry" };
         let security = SecurityContext { dev_permissive: permissive, namespace_authority: namespaces.to_owned() };
+        let signing = file.signing.map(|table| table.open(&settings, &policy)).transpose();
+        let signing = signing.map_err(|(key, problem)| wrong(key, problem))?;
         let storage = file.runpack_storage.map(|table| storage(&table)).transpose()?;
         let artifact_bytes_max =
             file.runpack.max_artifact_bytes.as_ref().map_or(Ok(ARTIFACT_BYTES_MAX), Bytes::count)?;
@@ -557,6 +569,7 @@ impl RunConfiguration {
             authority,
             security,
             storage,
+            signing,
             artifact_bytes_max,
             warnings,
         })

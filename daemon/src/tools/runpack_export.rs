@@ -95,6 +95,7 @@ fn pack(
             run: &run,
             options: &options,
             include_verification: arguments.include_verification,
+            attest: service.signing.as_ref().map(|signing| signing as _),
         })
     };
     let failed = |error: ExportError| match stop.is_cancelled() {

@@ -1,4 +1,4 @@
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::model::{DispatchTarget, PacketEnvelope};
 use crate::read::Admit;
@@ -16,17 +16,27 @@ pub enum Policy {
 }
 
 /// A policy as it is configured: an engine, and the rules of engine `static`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PolicyTable {
     engine: Engine,
-    #[serde(rename = "static")]
+    #[serde(rename = "static", skip_serializing_if = "Option::is_none")]
     rules: Option<StaticPolicy>,
 }
 
 impl Admit for PolicyTable {}
 
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+impl From<Policy> for PolicyTable {
+    fn from(policy: Policy) -> Self {
+        match policy {
+            Policy::PermitAll => Self { engine: Engine::PermitAll, rules: None },
+            Policy::DenyAll => Self { engine: Engine::DenyAll, rules: None },
+            Policy::Static(rules) => Self { engine: Engine::Static, rules: Some(rules) },
+        }
+    }
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Engine {
     #[default]
@@ -83,7 +93,7 @@ pub enum Answer {
 }
 
 /// Rules in order; the first that matches answers, else the default.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StaticPolicy {
     /// The answer when no rule matches.
@@ -95,7 +105,7 @@ pub struct StaticPolicy {
 }
 
 /// The answer when no rule matches.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DefaultEffect {
     /// Disclose.
@@ -106,7 +116,7 @@ pub enum DefaultEffect {
 }
 
 /// What a rule answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
     /// Disclose.
@@ -119,7 +129,7 @@ pub enum Effect {
 
 /// One rule. Every criterion it names must hold: of `require_*` every entry is
 /// present, of `forbid_*` none, of the others any entry is equal.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "the members are the config keys, described in docs")]
 pub struct PolicyRule {
@@ -150,7 +160,7 @@ pub struct PolicyRule {
 }
 
 /// A target as rules name it: by id, or for `external` by system and target.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "the members are the config keys")]
 pub struct Target {

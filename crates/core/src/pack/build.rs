@@ -228,29 +228,44 @@ impl Draft {
         to_vec(&self.manifest)
     }
 
+    /// The manifest as it would be now.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Adds a report, which the manifest then lists.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub fn enclose(mut self, sink: &mut dyn PackSink, report: &WireReport) -> Result<Self, BuildError> {
+        let artifact = &ARTIFACTS[REQUIRED];
+        let bytes = to_vec(report)?;
+        let hash = put(sink, artifact, self.artifact_bytes_max, |out| out.write_all(&bytes))?;
+        let mut file_hashes = self.manifest.integrity.file_hashes;
+        file_hashes.push(FileHash { path: artifact.path.to_owned(), hash });
+        self.manifest.integrity = Integrity::of(file_hashes)?;
+        self.manifest.artifacts.push(ArtifactRecord::of(artifact, hash));
+        Ok(self)
+    }
+
     /// Adds the report, if there is one, and writes the manifest.
     ///
     /// # Errors
     /// See [`BuildError`].
     pub fn finish(
-        mut self,
+        self,
         sink: &mut dyn PackSink,
         manifest_name: &str,
         report: Option<&WireReport>,
     ) -> Result<Manifest, BuildError> {
-        if let Some(report) = report {
-            let artifact = &ARTIFACTS[REQUIRED];
-            let bytes = to_vec(report)?;
-            let hash = put(sink, artifact, self.artifact_bytes_max, |out| out.write_all(&bytes))?;
-            let mut file_hashes = self.manifest.integrity.file_hashes;
-            file_hashes.push(FileHash { path: artifact.path.to_owned(), hash });
-            self.manifest.integrity = Integrity::of(file_hashes)?;
-            self.manifest.artifacts.push(ArtifactRecord::of(artifact, hash));
-        }
-        let bytes = to_vec(&self.manifest)?;
+        let draft = match report {
+            Some(report) => self.enclose(sink, report)?,
+            None => self,
+        };
+        let bytes = draft.manifest_bytes()?;
         sink.put(manifest_name, &mut |out| out.write_all(&bytes))
             .map_err(|source| BuildError::Sink { path: manifest_name.to_owned(), source })?;
-        Ok(self.manifest)
+        Ok(draft.manifest)
     }
 }
 

@@ -148,6 +148,32 @@ catalogue! {
         "A whole number and a float are written alike, and the reference tells them apart.";
     NotAsExpected "RP0701" Error "not what was expected from outside",
         "The pack may agree with itself and still not be the one that was asked for.";
+    SignatureAbsent "RP0801" Error "signatures are required, and there is none",
+        "Whoever can write a whole pack can leave its signatures out.";
+    SignaturesTooFew "RP0802" Error "fewer signatures count than are required",
+        "One signer alone may be mistaken, or robbed of the key.";
+    AttestationMalformed "RP0803" Error "not an attestation",
+        "Beside a manifest lies nothing but attestations, and what cannot be read could say anything.";
+    AttestationElsewhere "RP0804" Error "an attestation of another pack",
+        "Its signatures may be good; they speak of other bytes.";
+    SignatureInvalid "RP0805" Error "an invalid signature under a trusted key",
+        "Somebody changed what was signed, or claims to be somebody else.";
+    AttestationContradicts "RP0806" Error "an attestation contradicts the pack",
+        "What was signed is not what the pack says, or not how its run was decided.";
+    SignerUnknown "RP0807" Warning "a signature by an unknown key",
+        "Anybody can make a key, so it is told and never counted.";
+    KeyOutOfTime "RP0808" Warning "a trusted key, but not at that time",
+        "A key is believed for the time its policy gives, and counts at no other.";
+    KeyWithoutSay "RP0809" Warning "a trusted key, but not for this",
+        "Who may speak for one thing may not for another, so the signature is not counted.";
+    StatementForeign "RP0810" Warning "an attestation that says something else",
+        "It is about these bytes, and not of the kind that says whose run they are, so it is not counted.";
+    EvidenceUnsigned "RP0811" Error "evidence without the signature that is required",
+        "The policy wants this provider's own word, and whoever recorded the evidence cannot give it.";
+    EvidenceSignatureInvalid "RP0812" Error "an invalid signature of evidence under a trusted key",
+        "The provider signed another answer, to another question, or nothing at all.";
+    EvidenceUnconfirmed "RP0813" Warning "evidence that no signature which counts confirms",
+        "The policy asks that this is told, and does not refuse it.";
 }
 
 impl fmt::Display for Code {

@@ -1,6 +1,7 @@
 //! What a v1 pack holds, and where. The only code that spells a path in a pack.
 
 use super::manifest::ArtifactKind;
+use crate::canon::Digest;
 
 /// The manifest's name unless the user chose another.
 pub const MANIFEST_NAME: &str = "manifest.json";
@@ -70,3 +71,26 @@ pub const REQUIRED: usize = ARTIFACTS.len() - 1;
 
 /// The content type of every artifact.
 pub const CONTENT_TYPE: &str = "application/json";
+
+/// What the name of an attestation ends with: a signed envelope beside the
+/// manifest, which no manifest lists and only its signatures speak for.
+pub const ATTESTATION_ENDING: &str = ".dsse.json";
+
+/// Attestations beside one manifest.
+pub const ATTESTATIONS_MAX: usize = 16;
+
+/// Bytes of an attestation's name; an archive holds no longer one.
+const ATTESTATION_NAME_BYTES_MAX: usize = 100;
+
+/// The name of an attestation by a key: no two keys have the same one.
+pub fn attestation_name(key: &Digest) -> String {
+    format!("signed-{}{ATTESTATION_ENDING}", &key.to_string()[..16])
+}
+
+/// Whether a file at `path` is an attestation and no part of the pack.
+pub fn is_attestation(path: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    path.strip_suffix(ATTESTATION_ENDING).is_some_and(|name| !name.is_empty() && !name.starts_with(['-', '.']))
+        && path.len() <= ATTESTATION_NAME_BYTES_MAX
+        && path.bytes().all(plain)
+}

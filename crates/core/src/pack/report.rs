@@ -38,6 +38,9 @@ pub enum Verdict {
     Consistent,
     /// The pack agrees with itself, and has the digest that was expected.
     Pinned,
+    /// The pack agrees with itself, and keys that are trusted have signed it,
+    /// as many as are required.
+    Signed,
     /// The pack is refused.
     Refused,
     /// Something could not be looked at.
@@ -47,7 +50,7 @@ pub enum Verdict {
 impl Verdict {
     /// Whether the answer is yes.
     pub fn passed(self) -> bool {
-        matches!(self, Self::Consistent | Self::Pinned)
+        matches!(self, Self::Consistent | Self::Pinned | Self::Signed)
     }
 }
 
@@ -63,6 +66,65 @@ pub struct Settings {
     pub logics: Vec<String>,
     /// Disclosures that a policy or a dispatcher refused.
     pub disclosures_refused: u64,
+    /// Whether lanes, logic and policy were taken from a signature that counts,
+    /// and not inferred.
+    pub attested: bool,
+}
+
+/// A trusted key whose signature counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Signer {
+    /// What the trust policy calls the key.
+    pub key: String,
+    /// Whose it is, if the policy says it.
+    pub name: Option<String>,
+    /// The digest of the key.
+    pub key_digest: Digest,
+}
+
+/// A signature beside a pack, or handed in with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SignatureSeen {
+    /// The attestation it is in.
+    pub attestation: String,
+    /// What it calls its key, which nothing covers.
+    pub keyid: String,
+    /// The trusted key it is, or claims to be, if that is known.
+    pub key: Option<String>,
+    /// What it is worth.
+    pub standing: SignatureStanding,
+}
+
+/// What a signature is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SignatureStanding {
+    /// It counts.
+    Counts,
+    /// Nobody was named who could be trusted.
+    NotChecked,
+    /// No trusted key made it.
+    UnknownKey,
+    /// It is not what it claims to be.
+    Invalid,
+    /// A trusted key's, and not at that time.
+    OutOfTime,
+    /// A trusted key's, that may not sign this.
+    WithoutSay,
+    /// A trusted key's, on a statement that does not count: about another
+    /// pack, of another kind, or contradicting this one.
+    NotOfThis,
+}
+
+/// Evidence of providers that the trust policy has rules for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct EvidenceSigned {
+    /// Signed as the answer to its question, by a key that counts.
+    pub bound: u64,
+    /// Signed as a value, by a key that counts, where that is enough.
+    pub value_only: u64,
+    /// Without a signature that counts.
+    pub unconfirmed: u64,
 }
 
 /// Digests that nothing in the pack can confirm.
@@ -90,6 +152,13 @@ pub struct Report {
     pub pack_digest: Option<Digest>,
     /// What explains the run; only known after replay.
     pub settings: Option<Settings>,
+    /// Trusted keys whose signatures count, each once, in the policy's order.
+    pub signed_by: Vec<Signer>,
+    /// All signatures that were seen, in the order of attestations.
+    pub signatures: Vec<SignatureSeen>,
+    /// Signatures of evidence, if the trust policy asks for them and the logs
+    /// were followed.
+    pub evidence_signed: Option<EvidenceSigned>,
     /// What could not be confirmed, and is no fault.
     pub unverifiable: Vec<Unverifiable>,
     /// What was found, in the order of looking.
@@ -151,6 +220,9 @@ struct ReportWire<'a> {
     pack_digest: Option<Digest>,
     subject: Option<&'a Subject>,
     settings: Option<&'a Settings>,
+    signed_by: &'a [Signer],
+    signatures: &'a [SignatureSeen],
+    evidence_signed: Option<EvidenceSigned>,
     unverifiable: &'a [Unverifiable],
     findings: &'a [Finding],
     findings_left_out: u64,
@@ -165,6 +237,9 @@ impl Serialize for Report {
             pack_digest: self.pack_digest,
             subject: self.subject.as_ref(),
             settings: self.settings.as_ref(),
+            signed_by: &self.signed_by,
+            signatures: &self.signatures,
+            evidence_signed: self.evidence_signed,
             unverifiable: &self.unverifiable,
             findings: &self.findings,
             findings_left_out: self.findings_left_out,

@@ -178,6 +178,14 @@ pub fn recorded<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
     typed_text(plain_text(bytes)?, Unknown::Refuse)
 }
 
+/// As [`recorded`], for a tree that was read already.
+///
+/// # Errors
+/// As [`recorded`].
+pub fn recorded_value<T: DeserializeOwned>(tree: Value, unknown: Unknown) -> Result<T, Refusal> {
+    typed(tree, unknown)
+}
+
 /// Reads any JSON value under `profile`.
 ///
 /// # Errors

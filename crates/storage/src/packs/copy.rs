@@ -2,10 +2,11 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use runpack_core::canon::Digest;
-use runpack_core::pack::layout::MANIFEST_BYTES_MAX;
-use runpack_core::pack::{Finding, Manifest, PackReader, PackSink, ReadFault, Verdict, VerifyOptions, verify};
+use runpack_core::pack::layout::{MANIFEST_BYTES_MAX, is_attestation};
+use runpack_core::pack::{Finding, Manifest, PackReader, PackSink, ReadFault, VerifyOptions, verify};
 use runpack_core::read;
 
+use super::attach::attestations;
 use super::{OpenFault, PublishError, Published, Replace, StagedPack};
 
 /// Why a pack was not copied; the target is as it was.
@@ -40,7 +41,7 @@ fn first(findings: &[Finding]) -> String {
     findings.first().map_or_else(String::new, |finding| format!("{} {}", finding.code, finding.message))
 }
 
-/// Brings a pack from anywhere into a directory, where it appears whole or not
+/// Brings a pack and its attestations from anywhere into a directory, where it appears whole or not
 /// at all. The copy is what is verified, so it does not matter what the source
 /// said a moment before.
 ///
@@ -60,7 +61,11 @@ pub fn copy(
     drop(file);
     let parsed: Manifest =
         read::recorded(&manifest).map_err(|refusal| failed(manifest_name, io::Error::other(refusal).into()))?;
-    let named = |path: &str| path == manifest_name || parsed.integrity.file_hashes.iter().any(|file| file.path == path);
+    let named = |path: &str| {
+        path == manifest_name
+            || is_attestation(path)
+            || parsed.integrity.file_hashes.iter().any(|file| file.path == path)
+    };
     let listed = pack.list().map_err(|fault| failed("", fault))?;
     // Left out silently, the copy would pass where the original does not.
     if let Some(stranger) = listed.into_iter().find(|listed| !named(&listed.path)) {
@@ -72,9 +77,12 @@ pub fn copy(
         let mut content = pack.open(path, options.artifact_bytes_max).map_err(|fault| failed(path, fault))?;
         staged.put(path, &mut |out| io::copy(&mut content, out).map(drop))?;
     }
+    for (name, bytes) in attestations(pack).map_err(|(name, fault)| CopyError::Read { path: name, fault })? {
+        staged.put(&name, &mut |out| out.write_all(&bytes))?;
+    }
     staged.put(manifest_name, &mut |out| out.write_all(&manifest))?;
     let report = verify(&staged.reader()?, manifest_name, options);
-    if !matches!(report.verdict, Verdict::Consistent | Verdict::Pinned) {
+    if !report.verdict.passed() {
         return Err(CopyError::Refused(report.findings));
     }
     Ok((staged.publish()?, Digest::of(&manifest)))

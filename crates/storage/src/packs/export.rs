@@ -1,11 +1,14 @@
 use std::path::Path;
+use std::sync::Arc;
 
 use runpack_core::canon::{CanonError, Digest, to_vec};
 use runpack_core::engine::Scenario;
+use runpack_core::pack::layout::attestation_name;
 use runpack_core::pack::{
-    BuildError, BuildOptions, Finding, Manifest, PackReader, RunLogs, Severity, Verdict, VerifyOptions, WireReport,
-    build, verify, verify_draft,
+    Attached, BuildError, BuildOptions, Draft, Expectations, Finding, Manifest, PackReader, PackSink, Report, RunLogs,
+    Severity, Trust, Verdict, VerifyOptions, WireReport, build, verify, verify_draft,
 };
+use runpack_core::trust::{PublicKey, TrustPolicy};
 
 use super::{OpenFault, PublishError, Published, Replace, StagedPack};
 
@@ -57,6 +60,21 @@ pub struct ExportRequest<'a> {
     pub options: &'a BuildOptions,
     /// Whether the builder's own verification is enclosed.
     pub include_verification: bool,
+    /// Who signs it, if anybody does.
+    pub attest: Option<&'a dyn Attest>,
+}
+
+/// Signs packs: whoever holds a key, or knows who does.
+pub trait Attest: Send + Sync {
+    /// What others check its signatures with.
+    fn key(&self) -> &PublicKey;
+
+    /// A signed envelope about the pack with this manifest; also about what its
+    /// run was decided by, if `decided`.
+    ///
+    /// # Errors
+    /// A sentence, with a hint if there is something to do.
+    fn attest(&self, manifest: &Manifest, bytes: &[u8], name: &str, decided: bool) -> Result<Vec<u8>, String>;
 }
 
 /// A pack that is there to stay.
@@ -92,6 +110,17 @@ pub enum ExportError {
     /// A record has no canonical form.
     #[error(transparent)]
     Canon(#[from] CanonError),
+    /// Whoever signs did not.
+    #[error("the pack was not signed: {0}")]
+    Unsigned(String),
+    /// The attestation could not be written.
+    #[error("cannot write the attestation `{name}`: {source}")]
+    Attestation {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// Whoever keeps packs did not take it.
     #[error("{0}")]
     Store(String),
@@ -105,6 +134,9 @@ fn first(findings: &[Finding]) -> String {
 /// Builds a pack beside its target, verifies it as anybody else would, and only
 /// then lets it appear, whole, under its name. For a store it is built in the
 /// system's directory for temporary files.
+///
+/// Where it is signed, the attestation is stored before the manifest: there is
+/// no moment at which the pack is there without it.
 ///
 /// # Errors
 /// See [`ExportError`]; the target is as it was.
@@ -128,7 +160,16 @@ pub fn export(request: &ExportRequest<'_>) -> Result<Exported, ExportError> {
     } else {
         None
     };
-    let manifest = draft.finish(&mut staged, request.manifest_name, report.as_ref())?;
+    let draft = match &report {
+        Some(report) => draft.enclose(&mut staged, report)?,
+        None => draft,
+    };
+    if let Some(attest) = request.attest {
+        let (name, attestation) = attestation(attest, &draft, &staged, request.manifest_name, &options)?;
+        let written = staged.put(&name, &mut |out| out.write_all(&attestation));
+        written.map_err(|source| ExportError::Attestation { name, source })?;
+    }
+    let manifest = draft.finish(&mut staged, request.manifest_name, None)?;
     let checked = verify(&staged.reader()?, request.manifest_name, &options);
     if checked.verdict != Verdict::Consistent {
         return Err(ExportError::Refused(checked.findings));
@@ -143,4 +184,36 @@ pub fn export(request: &ExportRequest<'_>) -> Result<Exported, ExportError> {
         }
     };
     Ok(Exported { manifest, pack_digest, report, published, storage_uri })
+}
+
+/// What is said of a draft, and under which name. What its run was decided by
+/// is said only if that is how its decisions come out again: a run may be older
+/// than the settings of today.
+fn attestation(
+    attest: &dyn Attest,
+    draft: &Draft,
+    staged: &StagedPack,
+    manifest_name: &str,
+    options: &VerifyOptions,
+) -> Result<(String, Vec<u8>), ExportError> {
+    let bytes = draft.manifest_bytes()?;
+    let name = attestation_name(&attest.key().id());
+    let say = |decided| attest.attest(draft.manifest(), &bytes, manifest_name, decided).map_err(ExportError::Unsigned);
+    let checked = |attestation: &[u8]| -> Result<Report, ExportError> {
+        let policy = TrustPolicy::of_keys(vec![("exporter".to_owned(), attest.key().clone())], 1);
+        let policy = Arc::new(policy.map_err(|fault| ExportError::Unsigned(fault.to_string()))?);
+        let attached = vec![Attached { name: name.clone(), bytes: attestation.to_vec() }];
+        let expect = Expectations::default().trusting(Trust { policy, at: None, attached });
+        let options = VerifyOptions { expect, ..options.clone() };
+        Ok(verify_draft(&staged.reader()?, &bytes, manifest_name, &options))
+    };
+    let all = say(true)?;
+    if checked(&all)?.verdict == Verdict::Signed {
+        return Ok((name, all));
+    }
+    let less = say(false)?;
+    match checked(&less)? {
+        report if report.verdict == Verdict::Signed => Ok((name, less)),
+        report => Err(ExportError::Refused(report.findings)),
+    }
 }

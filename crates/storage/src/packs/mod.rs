@@ -7,6 +7,7 @@ use runpack_core::pack::layout::MANIFEST_BYTES_MAX;
 use runpack_core::pack::{PackReader, ReadFault};
 
 mod archive;
+mod attach;
 mod copy;
 mod directory;
 mod export;
@@ -21,9 +22,10 @@ mod stores;
 mod web;
 
 pub use archive::{ARCHIVE_ENDING, ArchiveReader, SealError, Sealed, Verified, seal, seal_to};
+pub use attach::{AttachError, attach};
 pub use copy::{CopyError, copy};
 pub use directory::{DirectoryReader, OpenFault};
-pub use export::{Destination, ExportError, ExportRequest, Exported, Kept, PackStore, export};
+pub use export::{Attest, Destination, ExportError, ExportRequest, Exported, Kept, PackStore, export};
 pub use location::{Location, LocationError, ReadOptions, directory, is_web, shown};
 pub use publish::{PublishError, Published, Replace, StagedPack};
 pub use runpack_beneath::Links;

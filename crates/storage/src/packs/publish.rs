@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use runpack_beneath::{Fault, Links, check_write_path, directory_of};
-use runpack_core::pack::layout::MANIFEST_BYTES_MAX;
+use runpack_core::pack::layout::{MANIFEST_BYTES_MAX, is_attestation};
 use runpack_core::pack::{Listed, ListedKind, PackReader, PackSink};
 
 use super::directory::{DirectoryReader, OpenFault};
@@ -394,7 +394,7 @@ fn check_place(target: &Path, place: &Path, manifest_name: &str, replace: Replac
 }
 
 /// A manifest alone does not make a pack: browser extensions have one, too. So
-/// it must mention every file.
+/// it must mention every file but attestations, which speak of it.
 fn check_is_pack(target: &Path, place: &Path, manifest_name: &str) -> Result<(), PublishError> {
     unlike_a_pack(place, manifest_name)
         .map_or(Ok(()), |reason| Err(PublishError::NotAPack { target: target.to_owned(), reason }))
@@ -421,18 +421,21 @@ fn unlike_a_pack(directory: &Path, manifest_name: &str) -> Option<String> {
     // that need no escapes, without knowing the format.
     let mentioned: BTreeSet<_> = manifest.split(|byte| *byte == b'"').collect();
     let stray = listed.iter().find(|Listed { path, kind }| {
-        *kind != ListedKind::File || (path != manifest_name && !mentioned.contains(path.as_bytes()))
+        let known = path == manifest_name || is_attestation(path) || mentioned.contains(path.as_bytes());
+        *kind != ListedKind::File || !known
     })?;
     Some(format!("`{manifest_name}` in it does not name `{}`", stray.path))
 }
 
-/// Whether both hold the same files and nothing else. What cannot be read is
-/// not identical.
+/// Whether `b` holds the files of `a` and nothing else, except attestations:
+/// others may have signed it since. What cannot be read is not identical.
 fn is_identical(a: &Path, b: &Path) -> bool {
     let (Ok(a), Ok(b)) = (DirectoryReader::open(a), DirectoryReader::open(b)) else { return false };
     let (a, b) = (a.links(Links::Any), b.links(Links::Any));
     let (Ok(listed), Ok(other)) = (a.list(), b.list()) else { return false };
-    listed == other
+    let ours = |there: &Listed| listed.contains(there);
+    listed.iter().all(|listed| other.contains(listed))
+        && other.iter().all(|there| ours(there) || (there.kind == ListedKind::File && is_attestation(&there.path)))
         && listed.iter().all(|listed| {
             let (Ok(a), Ok(b)) = (a.open(&listed.path, u64::MAX), b.open(&listed.path, u64::MAX)) else { return false };
             same_bytes(a, b).unwrap_or(false)

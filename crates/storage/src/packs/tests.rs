@@ -579,6 +579,7 @@ fn a_sink_from_outside_takes_whole_packs_and_may_fail() {
             run: &state,
             options: &options,
             include_verification: true,
+            attest: None,
         });
         assert_eq!(sink.taken.lock().unwrap().len(), 9);
         match exported {

@@ -134,6 +134,7 @@ pub(crate) fn publish(dir: &Path, name: &str, version: u64) -> Result<(), String
         run: &story.state,
         options: &BuildOptions::at(Timestamp::Logical(99)),
         include_verification: true,
+        attest: None,
     });
     let exported = exported.map_err(|error| error.to_string())?;
     say(&format!("ack pack {name} {}", exported.pack_digest));

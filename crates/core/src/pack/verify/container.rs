@@ -4,15 +4,16 @@ use std::collections::BTreeSet;
 
 use super::Check;
 use crate::pack::finding::{Code, Finding};
-use crate::pack::layout::{ARTIFACTS, Artifact, REQUIRED};
+use crate::pack::layout::{ARTIFACTS, Artifact, REQUIRED, is_attestation};
 use crate::pack::manifest::{ArtifactRecord, FileHash, Manifest};
 use crate::pack::source::{ListedKind, ReadFault};
 
 impl Check<'_> {
-    pub(super) fn container(&mut self, manifest: &Manifest, manifest_name: &str) {
+    /// Answers which attestations lie beside the manifest, in order of name.
+    pub(super) fn container(&mut self, manifest: &Manifest, manifest_name: &str) -> Vec<String> {
         self.digest_list(&manifest.integrity.file_hashes, manifest_name);
         self.index(manifest, manifest_name);
-        self.closed_world(&manifest.integrity.file_hashes, manifest_name);
+        self.closed_world(&manifest.integrity.file_hashes, manifest_name)
     }
 
     /// The digest list names the artifacts of the format, in its order.
@@ -72,8 +73,9 @@ impl Check<'_> {
         }
     }
 
-    /// What is stored is what is named, both ways.
-    fn closed_world(&mut self, listed: &[FileHash], manifest_name: &str) {
+    /// What is stored is what is named, both ways; but for attestations, for
+    /// which their signatures speak.
+    fn closed_world(&mut self, listed: &[FileHash], manifest_name: &str) -> Vec<String> {
         let found = match self.reader.list() {
             Ok(found) => found,
             Err(fault) => {
@@ -83,21 +85,25 @@ impl Check<'_> {
                     _ => Code::ReadFailed,
                 };
                 self.found.add(Finding::new(code, "", format!("the pack cannot be listed: {fault}")));
-                return;
+                return Vec::new();
             }
         };
         let mut found = found;
         found.sort_by(|left, right| left.path.cmp(&right.path));
+        let mut attestations = Vec::new();
         for entry in &found {
             let named = entry.path == manifest_name || listed.iter().any(|listed| listed.path == entry.path);
             if let ListedKind::Special(kind) = entry.kind {
                 let message = format!("`{}` is not an ordinary file: {kind}", entry.path);
                 self.found.add(Finding::new(Code::NotAFile, &entry.path, message).differs("file", kind));
+            } else if !named && is_attestation(&entry.path) {
+                attestations.push(entry.path.clone());
             } else if !named {
                 let message = format!("`{}` is in the pack and not in its manifest", entry.path);
                 self.found.add(Finding::new(Code::FileUnlisted, &entry.path, message));
             }
         }
+        attestations
     }
 }
 

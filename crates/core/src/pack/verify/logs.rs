@@ -11,17 +11,20 @@ use std::fmt::Display;
 use super::calls::Calls;
 use super::replay::Replay;
 use super::stream::Records;
-use super::{Checks, Found, VerifyOptions};
+use super::{Checks, Found, Trust, VerifyOptions};
 use crate::canon::{Digest, changes_an_integer, forms};
 use crate::engine::{Scenario, anchor_fault, content_hash};
 use crate::model::{
-    ConditionId, ConditionSpec, DecisionOutcome, DecisionRecord, EvidenceRecord, EvidenceValue, GateEvalRecord,
-    PacketPayload, PacketRecord, RunStatus, StageId, SubmissionRecord, Timestamp, ToolCallRecord, TriggerKind,
-    TriggerRecord,
+    ConditionId, ConditionSpec, DecisionOutcome, DecisionRecord, EvidenceContext, EvidenceRecord, EvidenceValue,
+    GateEvalRecord, PacketPayload, PacketRecord, RunStatus, StageId, SubmissionRecord, Timestamp, ToolCallRecord,
+    TriggerKind, TriggerRecord,
 };
+use crate::pack::attestation::AttestedSettings;
 use crate::pack::finding::{Code, Finding};
 use crate::pack::manifest::Manifest;
-use crate::pack::report::{Settings, Unverifiable};
+use crate::pack::report::{EvidenceSigned, Settings, Unverifiable};
+use crate::trust::evidence::Form;
+use crate::trust::{Refused, Standing as Worth};
 
 /// The logs of a pack, each read once.
 pub(super) struct Logs<'a> {
@@ -71,10 +74,20 @@ pub(super) struct Standing {
     pub(super) packets: u64,
 }
 
+/// What following the logs came to, besides findings.
+pub(super) struct Walked {
+    pub(super) settings: Option<Settings>,
+    pub(super) evidence_signed: Option<EvidenceSigned>,
+    pub(super) unverifiable: Vec<Unverifiable>,
+}
+
 pub(super) struct Walk<'c> {
     manifest: &'c Manifest,
     conditions: BTreeMap<&'c ConditionId, &'c ConditionSpec>,
     scenario: &'c Scenario,
+    /// Where something is asked of evidence.
+    trust: Option<&'c Trust>,
+    evidence_signed: EvidenceSigned,
     standing: Standing,
     seen: Fingerprints,
     next_trigger: u64,
@@ -92,7 +105,12 @@ pub(super) const SUBMISSIONS: &str = "artifacts/submissions.json";
 pub(super) const CALLS: &str = "artifacts/tool_calls.json";
 
 impl<'c> Walk<'c> {
-    pub(super) fn new(manifest: &'c Manifest, scenario: &'c Scenario, options: &'c VerifyOptions) -> Self {
+    pub(super) fn new(
+        manifest: &'c Manifest,
+        scenario: &'c Scenario,
+        options: &'c VerifyOptions,
+        attested: Option<&'c AttestedSettings>,
+    ) -> Self {
         let conditions =
             scenario.spec().conditions.iter().map(|condition| (&condition.condition_id, condition)).collect();
         let standing = Standing {
@@ -104,12 +122,16 @@ impl<'c> Walk<'c> {
             gate_evals: 0,
             packets: 0,
         };
-        let replay = (options.checks == Checks::Replay).then(|| Replay::new(manifest, scenario, &options.expect));
+        let replay =
+            (options.checks == Checks::Replay).then(|| Replay::new(manifest, scenario, &options.expect, attested));
+        let trust = options.expect.trust.as_ref().filter(|trust| trust.policy.asks_for_evidence());
         let calls = Calls::new(manifest, scenario);
         Self {
             manifest,
             conditions,
             scenario,
+            trust,
+            evidence_signed: EvidenceSigned::default(),
             standing,
             seen: Fingerprints::default(),
             next_trigger: 1,
@@ -121,10 +143,13 @@ impl<'c> Walk<'c> {
     }
 
     /// What was found, and what the run was decided by.
-    pub(super) fn conclude(self, told: &mut Found) -> (Option<Settings>, Vec<Unverifiable>) {
+    pub(super) fn conclude(self, told: &mut Found) -> Walked {
         told.append(self.found);
-        let settings = self.replay.map(|replay| replay.conclude(told));
-        (settings, self.calls.unverifiable())
+        Walked {
+            settings: self.replay.map(|replay| replay.conclude(told)),
+            evidence_signed: self.trust.map(|_| self.evidence_signed),
+            unverifiable: self.calls.unverifiable(),
+        }
     }
 
     pub(super) fn follow(&mut self, logs: &mut Logs<'_>) {
@@ -312,6 +337,69 @@ impl<'c> Walk<'c> {
                 self.found.add(finding.differs(text(computed), text(result.evidence_hash)));
             }
         }
+        if let Some(trust) = self.trust {
+            self.signed_evidence(trust, condition, record, trigger, evidence, &at);
+        }
+    }
+
+    /// Whether a provider that has to has signed its answer. One that is an
+    /// error counts for nothing, signed or not.
+    fn signed_evidence(
+        &mut self,
+        trust: &'c Trust,
+        condition: &ConditionSpec,
+        record: &GateEvalRecord,
+        trigger: &TriggerRecord,
+        evidence: &EvidenceRecord,
+        at: &dyn Fn() -> String,
+    ) {
+        let (query, result) = (&condition.query, &evidence.result);
+        let Some(rule) = trust.policy.evidence_rule(&query.provider_id).filter(|_| result.error.is_none()) else {
+            return;
+        };
+        let what = || {
+            let (condition, trigger, stage) = (&evidence.condition_id, &record.trigger_id, &record.stage_id);
+            format!("evidence of condition {condition} (trigger {trigger}, stage {stage})")
+        };
+        let why = match &result.signature {
+            None => "is not signed".to_owned(),
+            Some(signature) => {
+                let context = EvidenceContext {
+                    correlation_id: None,
+                    namespace_id: self.manifest.namespace_id,
+                    run_id: self.manifest.run_id.clone(),
+                    scenario_id: self.manifest.scenario_id.clone(),
+                    stage_id: record.stage_id.clone(),
+                    tenant_id: self.manifest.tenant_id,
+                    trigger_id: record.trigger_id.clone(),
+                    trigger_time: trigger.event.time,
+                };
+                let hash = result.evidence_hash.as_ref();
+                match trust.policy.evidence_standing(rule, query, &context, hash, signature, trust.at) {
+                    Worth::Counts(_, form) => {
+                        let count = match form {
+                            Form::Bound => &mut self.evidence_signed.bound,
+                            Form::ValueOnly => &mut self.evidence_signed.value_only,
+                        };
+                        *count += 1;
+                        return;
+                    }
+                    Worth::Invalid(key) => {
+                        self.evidence_signed.unconfirmed += 1;
+                        let message = format!("{} was not signed so by the trusted key {}", what(), key.id);
+                        let at = format!("{}/result/signature", at());
+                        self.add(Code::EvidenceSignatureInvalid, GATE_EVALS, at, message);
+                        return;
+                    }
+                    Worth::Refused(key, Refused::Weak) => format!("is signed by {}, but {}", key.id, Refused::Weak),
+                    Worth::Refused(key, refused) => format!("is signed by {}, which does not count: {refused}", key.id),
+                    Worth::Unknown => "is signed by no trusted key".to_owned(),
+                }
+            }
+        };
+        self.evidence_signed.unconfirmed += 1;
+        let code = if rule.required { Code::EvidenceUnsigned } else { Code::EvidenceUnconfirmed };
+        self.add(code, GATE_EVALS, format!("{}/result/signature", at()), format!("{} {why}", what()));
     }
 
     /// The time provider answers from the trigger, so its answer is known.

@@ -13,22 +13,28 @@ mod container;
 mod logs;
 mod replay;
 mod stream;
+mod trust;
 
 use std::io::{self, Read};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::attestation::AttestedSettings;
 use super::finding::{Code, Finding, Severity};
 use super::layout::{ARTIFACT_BYTES_MAX, ARTIFACTS, Content, Log, MANIFEST_BYTES_MAX, REQUIRED};
 use super::manifest::{FileHash, MANIFEST_VERSION, Manifest};
-use super::report::{FINDINGS_MAX, Report, Settings, Subject, Unverifiable, Verdict, WireReport, WireStatus};
+use super::report::{
+    EvidenceSigned, FINDINGS_MAX, Report, Settings, SignatureSeen, Signer, Subject, Unverifiable, Verdict, WireReport,
+    WireStatus,
+};
 use super::source::{PackReader, ReadFault};
 use crate::canon::{self, Digest, Form, Hasher};
 use crate::engine::{Policy, Scenario};
 use crate::model::{AnchorPolicy, Lane, NamespaceId, RunId, ScenarioId, ScenarioSpec, TenantId};
 use crate::read::{self, Profile};
+use crate::trust::TrustPolicy;
 use stream::Records;
 
 /// How deep a pack is looked into.
@@ -66,9 +72,44 @@ pub struct Expectations {
     pub min_lane: Option<Lane>,
     /// Who was asked about disclosures.
     pub policy: Option<Policy>,
+    /// One of these scenarios, by digest; any if there are none.
+    pub spec_hashes: Vec<Digest>,
+    /// Whose signatures count.
+    pub trust: Option<Trust>,
+}
+
+/// Whom to believe about a pack. What its policy requires besides signatures is
+/// in [`Expectations`], where [`Expectations::trusting`] puts it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trust {
+    /// Keys, and what they may sign.
+    pub policy: Arc<TrustPolicy>,
+    /// The time the question is asked for, in Unix milliseconds.
+    pub at: Option<i64>,
+    /// Attestations that do not lie beside the manifest.
+    pub attached: Vec<Attached>,
+}
+
+/// An attestation from elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attached {
+    /// What findings call it.
+    pub name: String,
+    /// The envelope.
+    pub bytes: Vec<u8>,
 }
 
 impl Expectations {
+    /// Also what `trust` asks for. What was expected already is still asked for.
+    #[must_use]
+    pub fn trusting(mut self, trust: Trust) -> Self {
+        let require = &trust.policy.require;
+        self.min_lane = self.min_lane.max(require.min_lane);
+        self.spec_hashes.clone_from(&require.spec_hashes);
+        self.trust = Some(trust);
+        self
+    }
+
     /// Whether something names this very pack, so that no other could stand for it.
     fn pins(&self) -> bool {
         self.root.is_some() || self.digest.is_some()
@@ -178,19 +219,36 @@ struct Check<'a> {
     checked_files: u64,
     found: Found,
     settings: Option<Settings>,
+    signed_by: Vec<Signer>,
+    signatures: Vec<SignatureSeen>,
+    attested: Option<AttestedSettings>,
+    evidence_signed: Option<EvidenceSigned>,
     unverifiable: Vec<Unverifiable>,
 }
 
 impl<'a> Check<'a> {
     fn new(reader: &'a dyn PackReader, options: &'a VerifyOptions) -> Self {
         let found = Found::default();
-        Self { reader, options, spread: &in_turn, checked_files: 0, found, settings: None, unverifiable: Vec::new() }
+        Self {
+            reader,
+            options,
+            spread: &in_turn,
+            checked_files: 0,
+            found,
+            settings: None,
+            signed_by: Vec::new(),
+            signatures: Vec::new(),
+            attested: None,
+            evidence_signed: None,
+            unverifiable: Vec::new(),
+        }
     }
 
     fn answer(self, subject: Option<Subject>, pack_digest: Option<Digest>) -> Report {
         let verdict = match self.found.worst {
             Some(Severity::Error) => Verdict::Refused,
             Some(Severity::CouldNotTell) => Verdict::CouldNotTell,
+            Some(Severity::Warning) | None if !self.signed_by.is_empty() => Verdict::Signed,
             Some(Severity::Warning) | None if self.options.expect.pins() => Verdict::Pinned,
             Some(Severity::Warning) | None => Verdict::Consistent,
         };
@@ -201,6 +259,9 @@ impl<'a> Check<'a> {
             subject,
             pack_digest,
             settings: self.settings,
+            signed_by: self.signed_by,
+            signatures: self.signatures,
+            evidence_signed: self.evidence_signed,
             unverifiable: self.unverifiable,
             findings: self.found.list,
             findings_left_out: self.found.left_out,
@@ -217,7 +278,8 @@ impl<'a> Check<'a> {
         };
         let subject = Subject::of(&manifest);
         self.pins(&manifest, manifest_name);
-        self.container(&manifest, manifest_name);
+        let attestations = self.container(&manifest, manifest_name);
+        self.trust(&attestations, &manifest, pack_digest);
         self.root(&manifest, manifest_name);
         if self.options.checks == Checks::Digests {
             self.digests(&manifest);
@@ -270,7 +332,15 @@ impl<'a> Check<'a> {
         if let Some(run) = &expect.run {
             self.expected(name, "/run_id", "run", run, &manifest.run_id);
         }
-        if let Some(policy) = &expect.anchor_policy {
+        if !expect.spec_hashes.is_empty() && !expect.spec_hashes.contains(&manifest.spec_hash) {
+            let message = "the scenario is none of those that the trust policy names";
+            let finding = Finding::new(Code::NotAsExpected, name, message).at("/spec_hash");
+            let wanted: Vec<_> = expect.spec_hashes.iter().map(ToString::to_string).collect();
+            self.found.add(finding.differs(wanted.join(" or "), manifest.spec_hash));
+        }
+        // One from the arguments and one from the trust policy: both must hold.
+        let required = expect.trust.as_ref().and_then(|trust| trust.policy.require.anchor_policy.as_ref());
+        for policy in expect.anchor_policy.iter().chain(required) {
             let found = manifest.anchor_policy.clone().unwrap_or_default();
             if *policy != found {
                 let text = |policy| canon::to_vec(policy).map(|text| String::from_utf8_lossy(&text).into_owned());
@@ -326,11 +396,12 @@ impl<'a> Check<'a> {
         let mut told = Found::default();
         let scenario = spec.and_then(|spec| self.scenario(manifest, manifest_name, spec, &mut told));
         if let Some(scenario) = &scenario {
-            let mut walk = logs::Walk::new(manifest, scenario, self.options);
+            let mut walk = logs::Walk::new(manifest, scenario, self.options, self.attested.as_ref());
             walk.follow(&mut logs);
-            let (settings, unverifiable) = walk.conclude(&mut told);
-            self.settings = settings;
-            self.unverifiable = unverifiable;
+            let walked = walk.conclude(&mut told);
+            self.settings = walked.settings;
+            self.evidence_signed = walked.evidence_signed;
+            self.unverifiable = walked.unverifiable;
         }
         self.close(manifest, logs.triggers, path_of(Content::Log(Log::Triggers)));
         self.close(manifest, logs.gate_evals, path_of(Content::Log(Log::GateEvals)));

@@ -18,6 +18,7 @@ use crate::model::{
     EvidenceResult, EvidenceValue, GateEvalRecord, GateSpec, Lane, PacketRecord, ProviderId, RunConfig, Timestamp,
     TriState, TriggerKind,
 };
+use crate::pack::attestation::{AttestedSettings, LogicName};
 use crate::pack::finding::{Code, Finding};
 use crate::pack::manifest::Manifest;
 use crate::pack::report::Settings;
@@ -28,6 +29,11 @@ pub(super) struct Replay<'c> {
     conditions: BTreeMap<&'c ConditionId, &'c ConditionSpec>,
     gates: BTreeMap<&'c str, &'c GateSpec>,
     expect: &'c Expectations,
+    /// What a signature that counts says the run was decided by: nothing of it
+    /// is inferred then.
+    attested: Option<&'c AttestedSettings>,
+    /// Who was asked about disclosures, as it is expected or attested.
+    answering: Option<Policy>,
     /// Lanes that the run showed, and where.
     lanes: BTreeMap<ProviderId, (Lane, usize)>,
     engine: Engine,
@@ -43,14 +49,24 @@ pub(super) struct Replay<'c> {
 }
 
 impl<'c> Replay<'c> {
-    pub(super) fn new(manifest: &'c Manifest, scenario: &'c Scenario, expect: &'c Expectations) -> Self {
+    pub(super) fn new(
+        manifest: &'c Manifest,
+        scenario: &'c Scenario,
+        expect: &'c Expectations,
+        attested: Option<&'c AttestedSettings>,
+    ) -> Self {
         let spec = scenario.spec();
         let conditions = spec.conditions.iter().map(|condition| (&condition.condition_id, condition)).collect();
         let gates =
             spec.stages.iter().flat_map(|stage| &stage.gates).map(|gate| (gate.gate_id.as_str(), gate)).collect();
         // Nothing seen yet counts as strict: it changes nothing.
-        let provider_lanes =
-            spec.conditions.iter().map(|condition| (condition.query.provider_id.clone(), Lane::Verified)).collect();
+        let lane = |provider| attested.map_or(Lane::Verified, |settings| settings.lane(provider));
+        let providers = spec.conditions.iter().map(|condition| &condition.query.provider_id);
+        let provider_lanes = providers.map(|provider| (provider.clone(), lane(provider))).collect();
+        // What was attested was read, so it makes a policy.
+        let attested_policy = || Policy::try_from(attested?.policy.clone()).ok();
+        let answering = expect.policy.clone().or_else(attested_policy);
+        let logic = attested.map(|settings| settings.logic);
         let anchors = manifest.anchor_policy.clone().unwrap_or_default();
         let engine = Engine { min_lane: Lane::Asserted, provider_lanes, logic: Logic::Kleene, anchors };
         Self {
@@ -59,10 +75,12 @@ impl<'c> Replay<'c> {
             conditions,
             gates,
             expect,
+            attested,
+            answering,
             lanes: BTreeMap::new(),
             engine,
-            kleene: true,
-            bochvar: true,
+            kleene: logic != Some(LogicName::Bochvar),
+            bochvar: logic != Some(LogicName::Kleene),
             targets: None,
             started_after: None,
             started_by: None,
@@ -86,7 +104,11 @@ impl<'c> Replay<'c> {
         }
         // Evidence that did not count shows its provider's lane, which may be
         // stricter than the least.
-        let min_lanes = if asserted.is_some() { vec![Lane::Asserted] } else { vec![Lane::Verified, Lane::Asserted] };
+        let min_lanes = match self.attested {
+            Some(settings) => vec![settings.min_lane],
+            None if asserted.is_some() => vec![Lane::Asserted],
+            None => vec![Lane::Verified, Lane::Asserted],
+        };
         let stricter =
             |(provider, (lane, _)): (&ProviderId, &(Lane, usize))| (*lane == Lane::Verified).then(|| provider.clone());
         Settings {
@@ -98,6 +120,7 @@ impl<'c> Replay<'c> {
                 .map(|(_, name)| name.to_owned())
                 .collect(),
             disclosures_refused: self.refusals,
+            attested: self.attested.is_some(),
         }
     }
 
@@ -192,10 +215,10 @@ impl<'c> Replay<'c> {
     /// then it only has to be a policy that can refuse so.
     fn policy(&mut self, decision: &DecisionRecord) -> Policy {
         let Some(answer) = refusal(decision) else {
-            return self.expect.policy.clone().unwrap_or_default();
+            return self.answering.clone().unwrap_or_default();
         };
         self.refusals += 1;
-        match &self.expect.policy {
+        match &self.answering {
             Some(policy) if !matches!(answer, Refusal::Dispatch) => {
                 let possible = match (policy, &answer) {
                     (Policy::PermitAll, _) => false,
@@ -367,6 +390,15 @@ impl<'c> Replay<'c> {
         let lane = if lowered { Lane::Verified } else { Lane::Asserted };
         let provider = &condition.query.provider_id;
         match self.lanes.get(provider) {
+            None if self.attested.is_some_and(|settings| settings.lane(provider) != lane) => {
+                let stated = if lane == Lane::Verified { Lane::Asserted } else { Lane::Verified };
+                let message = format!(
+                    "asserted evidence of provider {provider} is treated as if its least lane were {lane}, and a signature says {stated}"
+                );
+                let finding = Finding::new(Code::AttestationContradicts, GATE_EVALS, message);
+                found.add(finding.at(format!("/{position}")).differs(stated, lane));
+                None
+            }
             None => {
                 self.lanes.insert(provider.clone(), (lane, position));
                 self.engine.provider_lanes.insert(provider.clone(), lane);

@@ -3,8 +3,9 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use runpack_beneath::{Fault, Links, Root, directory_of};
-use runpack_core::pack::layout::{ARTIFACTS, MANIFEST_BYTES_MAX, MANIFEST_NAME};
+use runpack_core::pack::layout::{ARTIFACTS, ATTESTATIONS_MAX, MANIFEST_BYTES_MAX, MANIFEST_NAME};
 use runpack_core::pack::{Listed, ListedKind, PackReader, ReadFault};
+use runpack_core::trust::ENVELOPE_BYTES_MAX;
 
 use super::{BLOCK, Block, ENTRIES_MAX, Entries, Entry, FIELDS, KIND, MAGIC, NAME, SIZE, header, padding};
 use crate::packs::OpenFault;
@@ -72,7 +73,8 @@ impl ArchiveReader {
     /// See [`OpenFault`]; [`OpenFault::TooLarge`] as soon as a header says so.
     pub fn spool(input: impl Read, artifact_bytes_max: u64) -> Result<Self, OpenFault> {
         let artifacts = artifact_bytes_max.saturating_mul(ARTIFACTS.len() as u64);
-        let around = MANIFEST_BYTES_MAX + 2 * (BLOCK * ENTRIES_MAX) as u64;
+        let attestations = ATTESTATIONS_MAX as u64 * ENVELOPE_BYTES_MAX;
+        let around = MANIFEST_BYTES_MAX + attestations + 2 * (BLOCK * ENTRIES_MAX) as u64;
         let room = Room { artifact: artifact_bytes_max, archive: artifacts.saturating_add(around) };
         let mut spool = Spool { input, kept: Vec::new(), file: None };
         let path = || PathBuf::from("-");

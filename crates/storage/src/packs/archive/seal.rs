@@ -9,6 +9,7 @@ use runpack_core::pack::{FileHash, Manifest, PackReader, ReadFault, Report, Veri
 use runpack_core::read::{self, Refusal};
 
 use super::{BLOCK, Entries, header, padding};
+use crate::packs::attach::attestations;
 use crate::packs::publish::{ATTEMPTS, Published, Replace, make_parents, same_bytes, write_durably};
 use crate::packs::staging::{Staging, sync_directory};
 use crate::packs::{PublishError, rename};
@@ -164,8 +165,9 @@ impl<'a> Verified<'a> {
     }
 }
 
-/// Writes a pack as an archive: the manifest, then what it lists in its order.
-/// The same pack gives the same bytes, wherever it lies.
+/// Writes a pack as an archive: the manifest, then what it lists in its order,
+/// then attestations by name. The same pack with the same attestations gives
+/// the same bytes, wherever it lies.
 ///
 /// # Errors
 /// See [`SealError`]; what was written so far is no archive.
@@ -188,6 +190,12 @@ pub fn seal(pack: &Verified<'_>, out: &mut dyn Write) -> Result<Sealed, SealErro
         let size = pack.copy(listed, &mut io::sink())?;
         begin(out, &listed.path, size)?;
         pack.copy(listed, out)?;
+        out.write_all(&[0; BLOCK][..padding(size)])?;
+    }
+    for (name, attestation) in attestations(pack.reader).map_err(|(path, fault)| SealError::Read { path, fault })? {
+        let size = attestation.len() as u64;
+        begin(out, &name, size)?;
+        out.write_all(&attestation)?;
         out.write_all(&[0; BLOCK][..padding(size)])?;
     }
     out.write_all(&[0; 2 * BLOCK])?;

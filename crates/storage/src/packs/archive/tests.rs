@@ -308,11 +308,11 @@ fn what_comes_in_is_refused_before_more_of_it_is_read() {
         error.to_string(),
         "`-`: `artifacts/scenario_spec.json` has more than 16777216 bytes\nhint: raise the limit with --max-artifact-bytes"
     );
-    let files: Vec<_> = (0..20).map(|number| format!("f{number}")).collect();
-    let files = files.iter().map(|name| (name.as_str(), &[1; 100_000][..]));
+    let files: Vec<_> = (0..60).map(|number| format!("f{number}")).collect();
+    let files = files.iter().map(|name| (name.as_str(), &[1; 400_000][..]));
     let many = independent([(MANIFEST_NAME, &b"{}"[..])].into_iter().chain(files));
-    let error = ArchiveReader::spool(&many[..], 100_000).unwrap_err();
-    assert!(matches!(&error, OpenFault::TooLarge { what, limit: 1_914_112, .. } if what == "the archive"), "{error}");
+    let error = ArchiveReader::spool(&many[..], 400_000).unwrap_err();
+    assert!(matches!(&error, OpenFault::TooLarge { what, limit: 21_091_328, .. } if what == "the archive"), "{error}");
     // The medium's fault is no fact about the pack.
     for end in [0, 100, second, second + BLOCK + 3] {
         let error = ArchiveReader::spool(Then(&archive[..end], "fails"), ARTIFACT_BYTES_MAX).unwrap_err();

@@ -6,11 +6,12 @@ use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{Error, ObjectMeta, PutMode, PutPayload};
 use runpack_core::canon::{Digest, Hasher};
-use runpack_core::pack::layout::{MANIFEST_BYTES_MAX, MANIFEST_NAME};
+use runpack_core::pack::layout::{MANIFEST_BYTES_MAX, MANIFEST_NAME, is_attestation};
 use runpack_core::pack::{FileHash, Manifest, PackReader, ReadFault, Report, Severity, VerifyOptions, verify};
 use runpack_core::read;
 use tokio::task::JoinSet;
 
+use super::super::attach::{Attestation, attestations};
 use super::ahead::{Ahead, Gathered};
 use super::body::{Body, Kept};
 use super::bucket::{Bucket, LISTED_MAX, ObjectFault, has_status, may_pass, refused, runtime, wait};
@@ -330,11 +331,14 @@ impl<'a> Target<'a> {
         };
         let file = |file: &FileHash| Outgoing { path: file.path.clone(), digest: file.hash };
         let files: Vec<_> = manifest.integrity.file_hashes.iter().map(file).collect();
+        let attestations = attestations(pack).map_err(|(path, fault)| PushError::Source { path, fault })?;
         if self.manifest(bytes)?.is_some() {
             self.compare(&files)?;
+            self.attach(attestations, conditional)?;
             return Ok(receipt(Pushed::AlreadyThere));
         }
         let sizes = self.content(&files, pack, gathered, conditional)?;
+        self.attach(attestations, conditional)?;
         self.listed(&sizes)?;
         self.commit(bytes, conditional)?;
         Ok(receipt(Pushed::New))
@@ -416,11 +420,22 @@ impl<'a> Target<'a> {
                 Err(fault) => return Err(PushError::Source { path: file.path.clone(), fault }),
             }
         }
-        let named = |path: &str| path == MANIFEST_NAME || files.iter().any(|file| file.path == path);
+        let named =
+            |path: &str| path == MANIFEST_NAME || is_attestation(path) || files.iter().any(|file| file.path == path);
         match there.objects().find(|(path, _)| !named(path)) {
             Some((stranger, _)) => damaged(stranger, "is not in the manifest"),
             None => Ok(()),
         }
+    }
+
+    /// Brings attestations there. Others may have put theirs, which stay.
+    fn attach(&self, attestations: Vec<Attestation>, conditional: bool) -> Result<(), PushError> {
+        for (name, bytes) in attestations {
+            let key = self.key(&name);
+            let outcome = wait(put_settled(self.bucket, &key, &Body::of(bytes.into()), conditional));
+            self.settled(&name, outcome)?;
+        }
+        Ok(())
     }
 
     /// Brings all content there; answers the sizes. What was gathered while the
@@ -610,7 +625,8 @@ impl<'a> Target<'a> {
                 return Err(self.fault(&self.key(path), Error::Generic { store: "object storage", source }));
             }
         }
-        match there.keys().find(|path| !sizes.contains_key(*path) && *path != MANIFEST_NAME) {
+        let named = |path: &str| path == MANIFEST_NAME || is_attestation(path) || sizes.contains_key(path);
+        match there.keys().find(|path| !named(path)) {
             Some(stranger) => Err(PushError::InTheWay { uri: self.uri.clone(), path: stranger.clone() }),
             None => Ok(()),
         }

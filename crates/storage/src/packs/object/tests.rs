@@ -462,3 +462,47 @@ fn unknown_options_are_refused_by_name() {
     let url = BucketUrl::parse("s3://b/p").unwrap().unwrap();
     assert!(options.open(&url).unwrap_err().to_string().contains("means nothing for s3://"));
 }
+
+const ATTESTATION: &str = "by-eve.dsse.json";
+
+/// The good pack with an attestation beside its manifest.
+fn signed(dir: &FilePath) -> DirectoryReader {
+    let packs = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/packs");
+    std::fs::create_dir(dir.join("artifacts")).unwrap();
+    for listed in good().list().unwrap() {
+        std::fs::copy(packs.join("good/release-gate").join(&listed.path), dir.join(&listed.path)).unwrap();
+    }
+    let attestation = packs.join("bad/RP0807-by-anybody/pack").join(ATTESTATION);
+    std::fs::copy(attestation, dir.join(ATTESTATION)).unwrap();
+    DirectoryReader::open(dir).unwrap()
+}
+
+#[test]
+fn attestations_go_along_and_are_there_before_the_manifest() {
+    let (dir, options) = (tempfile::tempdir().unwrap(), PublishOptions::default());
+    let pack = signed(dir.path());
+    let publish =
+        |bucket: &Bucket, pack: &dyn PackReader| publish(bucket, &Path::from("packs"), pack, MANIFEST_NAME, &options);
+    let seen = |bucket: &Bucket, directory: &Path| {
+        let report = verify(&ObjectReader::open(bucket, directory).unwrap(), MANIFEST_NAME, &VerifyOptions::default());
+        (report.verdict, report.signatures.len())
+    };
+    let bucket = memory();
+    let receipt = publish(&bucket, &pack).unwrap();
+    let directory = directory(&receipt);
+    assert_eq!(seen(&bucket, &directory), (Verdict::Consistent, 1));
+    // Without it, the same pack is there, and what others signed stays.
+    assert_eq!(publish(&bucket, &good()).unwrap().pushed, Pushed::AlreadyThere);
+    assert_eq!(seen(&bucket, &directory), (Verdict::Consistent, 1));
+    // A pack that was signed later is signed there, too.
+    let bucket = memory();
+    publish(&bucket, &good()).unwrap();
+    assert_eq!(publish(&bucket, &pack).unwrap().pushed, Pushed::AlreadyThere);
+    assert_eq!(seen(&bucket, &directory), (Verdict::Consistent, 1));
+    // Where it cannot lie there is no manifest either.
+    let bucket = memory();
+    put(&bucket, &directory.clone().join(ATTESTATION), b"{}");
+    let error = publish(&bucket, &pack).unwrap_err();
+    assert!(matches!(&error, PushError::InTheWay { path, .. } if path == ATTESTATION), "{error}");
+    assert!(wait(bucket.store().get(&directory.join(MANIFEST_NAME))).is_err());
+}
