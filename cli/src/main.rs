@@ -6,12 +6,13 @@ mod batch;
 mod commands;
 mod formats;
 mod out;
+mod page;
 mod progress;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use commands::{COULD_NOT, authoring, build, diff, explain, pin, pull, replay, seal, show, verify};
+use commands::{COULD_NOT, authoring, build, diff, explain, pin, pull, replay, report, seal, show, verify};
 #[cfg(feature = "object-store")]
 use commands::{gc, ls, mirror, push};
 
@@ -31,6 +32,7 @@ enum Command {
     Verify(Box<verify::VerifyArgs>),
     Replay(replay::ReplayArgs),
     Show(show::ShowArgs),
+    Report(report::ReportArgs),
     Diff(diff::DiffArgs),
     Pin(pin::PinArgs),
     Explain(explain::ExplainArgs),
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::verify(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::Show(args) => show::show(&args),
+        Command::Report(args) => report::report(&args),
         Command::Diff(args) => diff::diff(&args),
         Command::Pin(args) => pin::pin(&args),
         Command::Explain(args) => explain::explain(&args),

@@ -16,6 +16,7 @@ pub(crate) mod pull;
 #[cfg(feature = "object-store")]
 pub(crate) mod push;
 pub(crate) mod replay;
+pub(crate) mod report;
 pub(crate) mod seal;
 pub(crate) mod show;
 pub(crate) mod verify;

@@ -326,7 +326,7 @@ mod tests {
     fn a_time_for_people_is_read_back_as_the_same_time() {
         for millis in [0, -1, 1, 951_782_400_000, 1_710_000_000_123, -62_167_219_200_000, 253_402_300_799_999] {
             let text = Timestamp::UnixMillis(millis).utc().unwrap();
-            assert_eq!(super::Instant::parse(&text).map(Instant::unix_millis), Some(millis), "{text}");
+            assert_eq!(Instant::parse(&text).map(Instant::unix_millis), Some(millis), "{text}");
         }
         for millis in [-62_167_219_200_001, 253_402_300_800_000, i64::MIN, i64::MAX] {
             assert_eq!(Timestamp::UnixMillis(millis).utc(), None, "{millis}");
