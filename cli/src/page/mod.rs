@@ -117,7 +117,7 @@ fn time(at: Timestamp) -> Markup {
 fn hex(digest: &Digest) -> Markup {
     let text = digest.to_string();
     let groups: Vec<_> = (0..text.len()).step_by(8).map(|at| &text[at..at + 8]).collect();
-    html! { span.hex { @for group in groups { span { (group) } } } }
+    html! { span.hex { @for group in groups { span { (group) } wbr; } } }
 }
 
 fn tri(status: TriState) -> Markup {

@@ -51,11 +51,13 @@ pub(crate) fn run(
     page.raw("<main>\n")?;
     page.put(&verdict(report, view.as_ref()))?;
     page.put(&findings(report, view.as_ref()))?;
+    if let Some(view) = &view {
+        page.put(&drawing(view, report))?;
+    }
     page.put(&identity(report, pack.ok()))?;
     page.put(&digests(report, pack.ok()))?;
     match (&view, pack) {
         (Some(view), _) => {
-            page.put(&drawing(view, report))?;
             view.gates(&mut page, details_max)?;
             view.steps(&mut page, report, details_max)?;
             view.submissions(&mut page, details_max)?;
@@ -85,10 +87,10 @@ fn header(title: &str, report: &Report, view: Option<&View>) -> Markup {
             ul {
                 li { a href="#verdict" { "Verdict" } }
                 li { a href="#findings" { "Findings (" (grouped(findings_count(report))) ")" } }
+                @if view.is_some() { li { a href="#timeline" { "Timeline" } } }
                 li { a href="#identity" { "Identity" } }
                 li { a href="#digests" { "Digests" } }
                 @if let Some(view) = view {
-                    li { a href="#timeline" { "Timeline" } }
                     li { a href="#gates" { "Gates" } }
                     li { a href="#decisions" { "Decisions (" (grouped(view.steps.len() as u64)) ")" } }
                     li { a href="#submissions" { "Submissions" } }
@@ -255,7 +257,7 @@ fn digests(report: &Report, pack: Option<&Pack>) -> Markup {
                 tbody {
                     @if let Some(digest) = &report.pack_digest {
                         tr data-path=(MANIFEST_NAME) data-digest=(digest) {
-                            th scope="row" { "the pack" } td { strong { (hex(digest)) } }
+                            th scope="row" { "the pack: " (name(MANIFEST_NAME)) } td { strong { (hex(digest)) } }
                         }
                     }
                     @if let Some(subject) = &report.subject {
