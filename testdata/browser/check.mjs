@@ -33,6 +33,11 @@ async function look(entry) {
   // Light: the picture, the keyboard, and files compared.
   let page = await open({ viewport: { width: 1000, height: 800 }, colorScheme: "light" });
   seen.title = await page.title();
+  // Anything a pack smuggled in would be an element or an attribute that we never write.
+  seen.foreign = await page.evaluate(() => Array.from(document.querySelectorAll("*")).filter((element) =>
+    ["img", "iframe", "object", "embed", "form", "link", "base", "marquee", "video", "audio"].includes(element.localName)
+    || element.getAttributeNames().some((name) => name.startsWith("on") || name === "style" || name === "src"
+      || (name === "href" && !element.getAttribute(name).startsWith("#")))).map((element) => element.outerHTML.slice(0, 100)));
   if (entry.shot) {
     const tall = await page.evaluate(() => document.documentElement.scrollHeight);
     await page.screenshot({ path: entry.shot, clip: { x: 0, y: 0, width: 1000, height: Math.min(tall, entry.height) }, fullPage: true });
@@ -53,11 +58,6 @@ async function look(entry) {
     if (!at) break;
     seen.focus.push(at);
   }
-  // Anything a pack smuggled in would be an element or an attribute that we never write.
-  seen.foreign = await page.evaluate(() => Array.from(document.querySelectorAll("*")).filter((element) =>
-    ["img", "iframe", "object", "embed", "form", "link", "base", "marquee", "video", "audio"].includes(element.localName)
-    || element.getAttributeNames().some((name) => name.startsWith("on") || name === "style" || name === "src"
-      || (name === "href" && !element.getAttribute(name).startsWith("#")))).map((element) => element.outerHTML.slice(0, 100)));
   if (entry.matching) {
     await page.setInputFiles("#rehash input >> nth=0", entry.matching);
     await page.waitForFunction((count) => document.querySelectorAll("#rehash-told li").length === count, entry.matching.length);

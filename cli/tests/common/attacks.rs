@@ -55,7 +55,8 @@ pub fn hostile(pack: &Path) -> usize {
         let mut spoilt = good.clone();
         let mut found = Vec::new();
         strings(&good, "", &mut found);
-        for (at, text) in found {
+        // Another version would be looked into no further.
+        for (at, text) in found.into_iter().filter(|(at, _)| at != "/manifest_version") {
             let next = attacks.len();
             let number = *attacks.get(&text).unwrap_or(&next);
             let mut one = good.clone();
