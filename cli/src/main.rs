@@ -11,8 +11,8 @@ mod progress;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use commands::{COULD_NOT, authoring, build, diff, explain, pin, pull, replay, report, seal, show, verify};
+use clap::{CommandFactory, Parser, Subcommand};
+use commands::{COULD_NOT, authoring, build, diff, explain, generate, pin, pull, replay, report, seal, show, verify};
 #[cfg(feature = "object-store")]
 use commands::{gc, ls, mirror, push};
 
@@ -61,6 +61,8 @@ enum Command {
     #[cfg(feature = "object-store")]
     Gc(gc::GcArgs),
     Authoring(authoring::AuthoringArgs),
+    #[command(hide = true)]
+    Generate(generate::GenerateArgs),
 }
 
 fn main() -> ExitCode {
@@ -87,6 +89,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "object-store")]
         Command::Gc(args) => gc::gc(&args),
         Command::Authoring(args) => authoring::authoring(&args),
+        Command::Generate(args) => generate::generate(&args, Cli::command()),
     };
     outcome.unwrap_or_else(|error| {
         out::talk(format_args!("error: {error}"));
