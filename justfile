@@ -88,6 +88,12 @@ servers:
     export RUNPACK_SERVERS="moto=http://127.0.0.1:$moto $keys,azurite=$AZURITE_BLOB_STORAGE_URL,s3rver=http://127.0.0.1:$s3rver S3RVER S3RVER"
     cargo test --locked -p runpack-cli --test servers -- --nocapture
 
+# Every command the documents show is run, every link followed
+docs-test:
+    cargo build --locked --bin runpack
+    cargo test --locked -p runpack-daemon --test documents
+    cargo test --locked -p runpack-cli --test links --test schemas --test words
+
 # Pages of `runpack report` in Chromium (Debian's package), driven by playwright-core; pictures with RUNPACK_BLESS=1
 browser:
     #!/usr/bin/env bash
