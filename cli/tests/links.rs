@@ -34,7 +34,8 @@ fn links(text: &str) -> Vec<String> {
 
 /// The anchors of a page's headings, as renderers make them.
 fn anchors(text: &str) -> BTreeSet<String> {
-    let headings = text.lines().filter_map(|line| line.strip_prefix('#')).map(|line| line.trim_start_matches('#').trim());
+    let headings =
+        text.lines().filter_map(|line| line.strip_prefix('#')).map(|line| line.trim_start_matches('#').trim());
     let letter = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
     headings.map(|line| line.to_lowercase().replace(' ', "-").chars().filter(|c| letter(*c)).collect()).collect()
 }
@@ -69,11 +70,14 @@ fn every_page_is_in_the_table_of_contents_once() {
     let docs = inputs::root().join("docs");
     let mut all = Vec::new();
     pages(&docs, &mut all);
-    let mut all: Vec<_> = all.iter().map(|page| page.strip_prefix(&docs).unwrap().to_str().unwrap().to_owned()).collect();
+    let mut all: Vec<_> =
+        all.iter().map(|page| page.strip_prefix(&docs).unwrap().to_str().unwrap().to_owned()).collect();
     all.retain(|page| page != "SUMMARY.md");
     all.sort();
-    let mut listed: Vec<_> =
-        links(&fs::read_to_string(docs.join("SUMMARY.md")).unwrap()).into_iter().filter(|link| !link.is_empty()).collect();
+    let mut listed: Vec<_> = links(&fs::read_to_string(docs.join("SUMMARY.md")).unwrap())
+        .into_iter()
+        .filter(|link| !link.is_empty())
+        .collect();
     listed.sort();
     assert_eq!(listed, all);
 }

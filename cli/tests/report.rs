@@ -262,7 +262,7 @@ fn a_long_run_stays_readable_and_its_lie_is_seen() {
     let (code, honest) = page(&[text(&pack)]);
     assert_eq!(code, 0);
     assert!(honest.len() < 200_000, "{} bytes", honest.len());
-    assert!(honest.contains("10,000 steps") && honest.contains("each column stands for 167 steps"));
+    assert!(honest.contains("10,000 steps") && honest.contains("each column stands for 250 steps"));
     // The first of each stretch, its end, and what moved the run.
     for step in [1, 4_999, 5_000, 5_001, 9_999, 10_000] {
         assert!(honest.contains(&format!("id=\"step-{step}\"")), "{step}");
@@ -272,7 +272,7 @@ fn a_long_run_stays_readable_and_its_lie_is_seen() {
     let (code, forged) = page(&[text(&pack), "--max-details", "1"]);
     assert_eq!(code, 1);
     assert!(forged.contains("class=\"step no\" id=\"step-7777\""), "no room, and shown all the same");
-    assert!(forged.contains("steps 7683 to 7849: findings"), "the drawing is marked there");
+    assert!(forged.contains("steps 7751 to 8000: findings"), "the drawing is marked there");
     #[cfg(target_os = "linux")]
     {
         let peak = peak(&["report", text(&pack)]);

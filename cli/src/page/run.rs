@@ -593,12 +593,20 @@ impl<'a> View<'a> {
             .map(|(index, shown)| *shown && (ends(index) || !self.steps[index].findings.is_empty()))
             .collect();
         let count_shown = shown.iter().filter(|shown| **shown).count();
+        let wanted =
+            (0..self.steps.len()).filter(|index| ends(*index) || !self.steps[*index].findings.is_empty()).count();
         page.raw("<section id=\"decisions\"><h2>Decisions</h2>")?;
         page.put(&html! {
             @if count_shown < self.steps.len() {
-                p { strong { (grouped(count_shown as u64)) " of " (count(self.steps.len() as u64, "step")) " are shown in full" }
-                    ": every one with a finding, then those that moved the run, then those that came out otherwise than the one before. "
-                    code { "--max-details" } " shows more (" (grouped(details_max as u64)) " now)." }
+                p {
+                    strong { (grouped(count_shown as u64)) " of " (count(self.steps.len() as u64, "step")) " are shown in full" }
+                    "; those that hold just as the one before them are told together."
+                    @if count_shown < wanted {
+                        " " strong { "There is room for " (grouped(details_max as u64)) " of " (grouped(wanted as u64)) }
+                        ": every one with a finding, then those that moved the run, then those that came out otherwise than the one before. "
+                        code { "--max-details" } " makes more room."
+                    }
+                }
             }
             @if self.steps.is_empty() { p { "Nothing was decided." } }
         })?;

@@ -12,7 +12,7 @@ use runpack_core::model::{GateId, OutcomeKind, Timestamp, TriState, TriggerKind}
 use super::{clean, count, grouped, kind_of, time};
 
 /// Columns of a drawing, at most.
-const COLUMNS_MAX: usize = 60;
+const COLUMNS_MAX: usize = 40;
 
 /// Gates with a row of their own, at most; the rest shares one.
 const GATES_MAX: usize = 12;
@@ -53,7 +53,7 @@ pub(super) fn timeline(run: &Moments) -> Markup {
     }
     let each = moments.len().div_ceil(COLUMNS_MAX);
     let columns: Vec<&[Moment]> = moments.chunks(each).collect();
-    let step = (900 / columns.len()).clamp(CELL, 54);
+    let step = (720 / columns.len()).clamp(CELL, 54);
     let last = usize::from(run.submitted_last > 0);
     let width = LABEL + (columns.len() + last) * step + 10;
     let own: Vec<_> = run.gates.iter().take(GATES_MAX).collect();
