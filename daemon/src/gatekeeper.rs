@@ -38,7 +38,7 @@ pub struct Gatekeeper {
     /// How long one trigger waits for its evidence.
     pub gather_deadline: Duration,
     /// Who waits for whom.
-    pub queues: Queues,
+    pub queues: Arc<Queues>,
 }
 
 /// One queue for each run that somebody is at.

@@ -137,7 +137,7 @@ impl From<ToolError> for Fault {
             ToolError::Busy(_) => Kind::InflightLimit,
             // The request was fine, so this is a finding like any other.
             ToolError::TooLarge(_) => return Self::new(Kind::RequestTooLarge, error.to_string()).with_status(200),
-            ToolError::Cancelled | ToolError::Internal(_) => Kind::Internal,
+            ToolError::Cancelled | ToolError::Unavailable(_) | ToolError::Internal(_) => Kind::Internal,
             ToolError::Serialization => Kind::Serialization,
         };
         Self::new(kind, error.to_string())

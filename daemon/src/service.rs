@@ -13,7 +13,7 @@ use runpack_storage::packs::BucketStore;
 use runpack_storage::runs::sqlite::{SqliteOptions, SqliteRuns};
 use runpack_storage::runs::{MemoryRuns, Outbox, RunStore, ScenarioStore, ShapeStore};
 
-use crate::access::{Access, Action, Denied};
+use crate::access::{Access, Action, Authority, Caller, Refused};
 use crate::audit::{AuditLog, AuditOptions, SecurityKind};
 use crate::config::{Discovery, RunConfiguration, RunStoreConfig, SchemaStoreConfig, ServiceConfiguration};
 use crate::dispatch::DispatchConfiguration;
@@ -22,7 +22,7 @@ use crate::gatekeeper::{Answer, Gatekeeper, Queues};
 use crate::roots::Roots;
 use crate::scenarios::Scenarios;
 use crate::talk::talk;
-use crate::tools::Context;
+use crate::tools::{Context, ToolError};
 use crate::watch::{Watch, now_ms};
 
 /// How long one trigger waits for its evidence.
@@ -33,7 +33,7 @@ pub struct Service {
     /// Asks, decides, records.
     pub gatekeeper: Gatekeeper,
     /// What runs are started from.
-    pub scenarios: Scenarios,
+    pub scenarios: Arc<Scenarios>,
     /// What is to be delivered.
     pub outbox: Arc<dyn Outbox>,
     /// What data looks like.
@@ -42,6 +42,8 @@ pub struct Service {
     pub shape_limits: ShapeLimits,
     /// Who may do what.
     pub access: Access,
+    /// Who else decides about namespaces.
+    pub authority: Option<Authority>,
     /// What providers promise.
     pub contracts: Contracts,
     /// How strictly conditions are held against that; not at all without it.
@@ -60,8 +62,37 @@ pub struct Service {
     pub docs: Library,
     /// How much of it.
     pub docs_config: DocsConfig,
+    /// Whether the audit log has the payloads of prechecks, or their digests only.
+    pub log_precheck_payloads: bool,
     /// Notes what happens.
-    pub watch: Watch,
+    pub watch: Arc<Watch>,
+}
+
+/// What a service holds open, whatever its config says next.
+struct Held {
+    runs: Arc<dyn RunStore>,
+    scenarios: Arc<Scenarios>,
+    shapes: Arc<dyn ShapeStore>,
+    outbox: Arc<dyn Outbox>,
+    queues: Arc<Queues>,
+    watch: Arc<Watch>,
+}
+
+/// Why a namespace is closed to a caller. The reason is for the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotSeen {
+    /// It is.
+    Denied(String),
+    /// Nobody can say whether it is.
+    Unknown(String),
+}
+
+impl NotSeen {
+    fn reason(&self) -> &str {
+        match self {
+            Self::Denied(reason) | Self::Unknown(reason) => reason,
+        }
+    }
 }
 
 /// How much is kept of data shapes.
@@ -82,6 +113,30 @@ impl Service {
         let deliver = configuration.dispatch.is_some();
         let Stores { runs, scenarios, shapes, outbox } =
             open_stores(&configuration.runs, &configuration.schemas, deliver)?;
+        let scenarios = Arc::new(Scenarios::new(scenarios));
+        let watch = Arc::new(watch(configuration.audit.as_ref())?);
+        Self::with(Held { runs, scenarios, shapes, outbox, queues: Arc::default(), watch }, configuration)
+    }
+
+    /// The same service under another config. Stores and the log stay as they
+    /// are open: see [`crate::config::Fixed`].
+    ///
+    /// # Errors
+    /// A sentence that says what could not be opened.
+    pub fn under(&self, configuration: ServiceConfiguration) -> Result<Self, String> {
+        let held = Held {
+            runs: Arc::clone(&self.gatekeeper.runs),
+            scenarios: Arc::clone(&self.scenarios),
+            shapes: Arc::clone(&self.shapes),
+            outbox: Arc::clone(&self.outbox),
+            queues: Arc::clone(&self.gatekeeper.queues),
+            watch: Arc::clone(&self.watch),
+        };
+        Self::with(held, configuration)
+    }
+
+    fn with(held: Held, configuration: ServiceConfiguration) -> Result<Self, String> {
+        let Held { runs, scenarios, shapes, outbox, queues, watch } = held;
         let RunConfiguration {
             settings,
             policy,
@@ -89,14 +144,12 @@ impl Service {
             contracts,
             validation,
             discovery,
+            authority,
             security,
             storage,
             artifact_bytes_max,
             warnings: _,
         } = configuration.run;
-        let queues = Queues::default();
-        let mut watch = watch(configuration.audit.as_ref())?;
-        watch.precheck_payloads = configuration.log_precheck_payloads;
         if security.dev_permissive {
             let message = "dev-permissive mode enabled: asserted evidence counts".to_owned();
             watch.security(SecurityKind::DevPermissiveEnabled, message, true, &security.namespace_authority);
@@ -105,7 +158,7 @@ impl Service {
         left_out.iter().for_each(|what| talk(&format!("warning: {what}")));
         Ok(Self {
             gatekeeper: Gatekeeper { runs, registry, settings, policy, gather_deadline: GATHER_DEADLINE, queues },
-            scenarios: Scenarios::new(scenarios),
+            scenarios,
             outbox,
             shapes,
             shape_limits: ShapeLimits {
@@ -113,6 +166,7 @@ impl Service {
                 entries_max: configuration.schemas.entries_max,
             },
             access: configuration.access,
+            authority: authority.map(Authority::new).transpose()?,
             contracts,
             validation,
             discovery,
@@ -122,6 +176,7 @@ impl Service {
             artifact_bytes_max,
             docs,
             docs_config: configuration.docs,
+            log_precheck_payloads: configuration.log_precheck_payloads,
             watch,
         })
     }
@@ -188,32 +243,59 @@ impl Service {
     /// Whether a caller may act for a tenant in a namespace.
     ///
     /// # Errors
-    /// [`Denied`].
-    pub fn enter(&self, context: &Context, tenant: Option<TenantId>, namespace: NamespaceId) -> Result<(), Denied> {
-        let may = self.access.may_enter(&context.caller, tenant, namespace);
-        self.watch.entered(context, tenant, namespace, may.as_ref().err().map(|denied| denied.0.as_str()));
-        may
+    /// [`ToolError::Denied`], and [`ToolError::Unavailable`] if the authority for
+    /// namespaces says neither yes nor no.
+    pub async fn enter(
+        &self,
+        context: &Context,
+        tenant: Option<TenantId>,
+        namespace: NamespaceId,
+    ) -> Result<(), ToolError> {
+        let correlation = &context.trace.correlation;
+        let id = correlation.server_correlation_id.as_deref().or(correlation.unsafe_client_correlation_id.as_deref());
+        let may = self.sees(&context.caller, tenant, namespace, id).await;
+        self.watch.entered(context, tenant, namespace, may.as_ref().err().map(|refused| refused.reason()));
+        may.map_err(Into::into)
+    }
+
+    /// The same without a note of it, for what is read beside the tools.
+    ///
+    /// # Errors
+    /// [`NotSeen`].
+    pub async fn sees(
+        &self,
+        caller: &Caller,
+        tenant: Option<TenantId>,
+        namespace: NamespaceId,
+        correlation: Option<&str>,
+    ) -> Result<(), NotSeen> {
+        self.access.may_enter(caller, tenant, namespace).map_err(|denied| NotSeen::Denied(denied.0))?;
+        let Some(authority) = &self.authority else { return Ok(()) };
+        authority.admits(namespace, correlation).await.map_err(|refused| match refused {
+            Refused::Denied(..) => NotSeen::Denied(refused.to_string()),
+            Refused::Unavailable(_) => NotSeen::Unknown(refused.to_string()),
+        })
     }
 
     /// Whether a caller may do that with data shapes there.
     ///
     /// # Errors
-    /// [`Denied`].
-    pub fn may(
+    /// As [`Self::enter`].
+    pub async fn may(
         &self,
         context: &Context,
         action: Action,
         tenant: TenantId,
         namespace: NamespaceId,
-    ) -> Result<(), Denied> {
-        self.enter(context, Some(tenant), namespace)?;
+    ) -> Result<(), ToolError> {
+        self.enter(context, Some(tenant), namespace).await?;
         let decided = self.access.registry.decide(&context.caller, action, tenant, namespace);
         self.watch.registry(context, action, tenant, namespace, decided);
         match decided {
             (true, _) => Ok(()),
             (false, rule) => {
                 let subject = &context.caller.subject;
-                Err(Denied(format!("{subject} may not {action:?} data shapes of tenant {tenant}: {rule}")))
+                Err(ToolError::Denied(format!("{subject} may not {action:?} data shapes of tenant {tenant}: {rule}")))
             }
         }
     }

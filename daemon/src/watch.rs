@@ -63,8 +63,6 @@ pub struct Ended<'a> {
 pub struct Watch {
     /// The log, if one is kept.
     pub audit: Option<AuditLog>,
-    /// Whether the log has the payloads of prechecks, or their digests only.
-    pub precheck_payloads: bool,
     /// The numbers.
     pub metrics: Metrics,
 }
@@ -72,7 +70,7 @@ pub struct Watch {
 impl Watch {
     /// Without a log.
     pub fn unlogged() -> Self {
-        Self { audit: None, precheck_payloads: false, metrics: Metrics::default() }
+        Self { audit: None, metrics: Metrics::default() }
     }
 
     /// Whether calls may be taken.
@@ -81,6 +79,13 @@ impl Watch {
     /// The log cannot be written, and that matters.
     pub fn ready(&self) -> Result<(), AuditFault> {
         self.audit.as_ref().map_or(Ok(()), AuditLog::ready)
+    }
+
+    /// Puts everything noted so far into the log, and ends it.
+    pub fn close(&self) {
+        if let Some(audit) = &self.audit {
+            audit.close();
+        }
     }
 
     fn note(&self, event: impl FnOnce() -> Event) {
@@ -210,8 +215,9 @@ impl Watch {
         });
     }
 
-    /// A precheck was answered.
-    pub fn precheck(&self, context: &Context, request: Value, response: &[u8]) {
+    /// A precheck was answered. The log has the payloads if `whole`, or their
+    /// digests only.
+    pub fn precheck(&self, context: &Context, request: Value, response: &[u8], whole: bool) {
         let response: Value = serde_json::from_slice(response).unwrap_or_default();
         // What was asked and answered was read from JSON, so it has a digest.
         let digest = |value: &Value| Digest::of_canonical(value).unwrap_or_else(|_| Digest::of(b""));
@@ -227,9 +233,9 @@ impl Watch {
                 schema_version: text(&request["data_shape"]["version"]),
                 request_hash: digest(&request),
                 response_hash: digest(&response),
-                request: if self.precheck_payloads { request } else { Value::Null },
-                response: if self.precheck_payloads { response } else { Value::Null },
-                redaction: if self.precheck_payloads { PayloadRedaction::Payload } else { PayloadRedaction::HashOnly },
+                request: if whole { request } else { Value::Null },
+                response: if whole { response } else { Value::Null },
+                redaction: if whole { PayloadRedaction::Payload } else { PayloadRedaction::HashOnly },
             })
         });
     }

@@ -6,7 +6,9 @@ mod common;
 #[path = "common/wire.rs"]
 mod wire;
 
+use std::io::{Read as _, Write as _};
 use std::path::Path;
+use std::sync::mpsc;
 
 use common::{CONFIG, one_gate, quickstart, request, start};
 use runpack_core::canon::Digest;
@@ -256,4 +258,114 @@ fn an_audit_log_that_cannot_be_kept_is_said_before_anything_listens() {
         .unwrap();
     let talk = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(2) && talk.contains("is no file\nhint: "), "{talk}");
+}
+
+/// A catalogue that answers each namespace with a status, and keeps what it was
+/// asked.
+fn catalogue(answers: &'static [(&str, &str)]) -> (std::net::SocketAddr, mpsc::Receiver<String>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, (told, asked)) = (listener.local_addr().unwrap(), mpsc::channel());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                if stream.read(&mut byte).unwrap_or(0) == 0 {
+                    break;
+                }
+                head.extend(byte);
+            }
+            let head = String::from_utf8(head).unwrap();
+            let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+            let (_, status) = answers.iter().find(|(known, _)| *known == path).unwrap_or(&("", "500 Broken"));
+            let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            if told.send(head).is_err() {
+                return;
+            }
+        }
+    });
+    (address, asked)
+}
+
+#[test]
+fn somebody_else_may_decide_which_namespaces_there_are() {
+    const ANSWERS: &[(&str, &str)] = &[
+        ("/up/v1/write/namespaces/2", "200 OK"),
+        ("/up/v1/write/namespaces/3", "404 Not Found"),
+        ("/up/v1/write/namespaces/4", "302 Found"),
+    ];
+    let (address, asked) = catalogue(ANSWERS);
+    let dir = tempfile::tempdir().unwrap();
+    let text = format!(
+        "[server]\ntransport = \"http\"\nbind = \"127.0.0.1:0\"\n[namespace.authority]\nmode = \"assetcore_http\"\n\
+         [namespace.authority.assetcore]\nbase_url = \"http://{address}/up/\"\nauth_token = \"the-token\"\n\
+         [[providers]]\nname = \"time\"\ntype = \"builtin\"\n"
+    );
+    std::fs::write(dir.path().join("decision-gate.toml"), text).unwrap();
+    let process = Process::at(dir.path());
+    let mut connection = Connection::new(process.address);
+    let mut define = |namespace: u64| {
+        let mut spec = one_gate("a", 0);
+        spec["spec"]["namespace_id"] = json!(namespace);
+        let body = request("scenario_define", spec).to_string();
+        let response = connection.post(&[("x-correlation-id", "from-afar")], body.as_bytes());
+        let error = response.json()["error"]["message"].as_str().unwrap_or_default().to_owned();
+        (response.status, error, response.headers["x-server-correlation-id"].clone())
+    };
+    let (status, error, id) = define(2);
+    assert_eq!((status, error.as_str()), (200, ""));
+    let head = asked.recv().unwrap().to_lowercase();
+    assert!(head.starts_with("get /up/v1/write/namespaces/2 ") && head.contains("authorization: bearer the-token"));
+    assert!(head.contains(&format!("x-correlation-id: {}", id.to_lowercase())), "{head}");
+    let (status, error, _) = define(3);
+    assert_eq!((status, error.as_str()), (403, "unauthorized"), "it is not there");
+    for unclear in [4, 5] {
+        let (status, error, _) = define(unclear);
+        assert_eq!(status, 200, "no refusal of this caller");
+        assert!(error.contains("the namespace authority cannot be asked, nothing was recorded\nhint: "), "{error}");
+    }
+    process.signal(rustix::process::Signal::TERM);
+    let (_, talk) = process.ended();
+    assert!(
+        talk.contains("answered 404 Not Found for namespace 3") && talk.contains("it answered 302 Found"),
+        "{talk}"
+    );
+    assert!(!talk.contains("the-token"), "a secret in the log");
+}
+
+#[test]
+fn a_config_is_read_again_without_a_restart_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("decision-gate.toml");
+    let config = with_tokens(dir.path());
+    std::fs::write(&path, &config).unwrap();
+    let mut process = Process::at(dir.path());
+    let mut connection = Connection::new(process.address);
+    let define = request("scenario_define", quickstart("a"));
+    assert_eq!(post(&mut connection, "first-token", &define).status, 200);
+    let list = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"});
+    let mut status = |token: &str| post(&mut connection, token, &list).status;
+    assert_eq!((status("second-token"), status("third-token")), (200, 401));
+
+    // A token is replaced: the same connection is asked for the new one.
+    std::fs::write(dir.path().join("tokens"), "first-token\nthird-token\n").unwrap();
+    process.signal(rustix::process::Signal::HUP);
+    process.says("the config was read again");
+    assert_eq!((status("second-token"), status("third-token"), status("first-token")), (401, 200, 200));
+
+    // What cannot be used changes nothing, and neither does what needs a restart.
+    for (wrong, told) in [
+        ("[server]\nbnid = 1\n".to_owned(), "server.bnid"),
+        (config.replace("fsync = \"each\"", "fsync = \"none\""), "server.audit can only be changed by a restart"),
+    ] {
+        std::fs::write(&path, wrong).unwrap();
+        std::fs::write(dir.path().join("tokens"), "fourth-token\n").unwrap();
+        process.signal(rustix::process::Signal::HUP);
+        process.says(told);
+        assert_eq!((status("third-token"), status("fourth-token")), (200, 401), "{told}");
+    }
+    // What was defined before is there still: the stores stay open.
+    let begin = request("scenario_start", start("a", "r", false));
+    assert_eq!(post(&mut connection, "first-token", &begin).status, 200);
 }

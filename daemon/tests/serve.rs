@@ -42,9 +42,10 @@ impl Here {
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
                 told.send(listener.local_addr().unwrap()).unwrap();
                 let stop = async { stopped.await.unwrap_or_default() };
-                http::serve(listener, common::tools(CONFIG, tools), Options { limits, ..Options::default() }, stop)
-                    .await
-                    .unwrap();
+                let behind = http::Behind { tools: common::tools(CONFIG, tools), rate: None, tls: None };
+                let (_change, changes) = tokio::sync::mpsc::channel(1);
+                let options = Options { limits, ..Options::default() };
+                http::serve(listener, behind, options, changes, stop).await.unwrap();
             });
             runtime.shutdown_background();
         });

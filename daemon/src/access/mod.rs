@@ -1,5 +1,6 @@
 //! Who may call what, and how much of an answer they are shown.
 
+mod authority;
 mod identity;
 mod registry;
 
@@ -11,6 +12,7 @@ use runpack_core::model::{EvidenceResult, GateEvalRecord, NamespaceId, ProviderI
 use serde::{Deserialize, Serialize};
 
 use crate::audit::TokenFingerprint;
+pub use authority::{Authority, AuthorityConfig, Refused};
 pub use identity::{Assignment, Authentication, Claim, Method, Principal, Principals, Role, Unauthenticated};
 pub use registry::{AclRule, Action, CustomAcl, Effect, RegistryAcl};
 

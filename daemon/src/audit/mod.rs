@@ -154,12 +154,12 @@ pub struct Status {
     pub fault: Option<AuditFault>,
 }
 
-/// A log that is open. Dropping it writes what waits.
+/// A log that is open. Closing or dropping it writes what waits.
 #[derive(Debug)]
 pub struct AuditLog {
     shared: Arc<Shared>,
     on_error: OnError,
-    writer: Option<JoinHandle<()>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl AuditLog {
@@ -201,7 +201,7 @@ impl AuditLog {
             .name("audit-log".to_owned())
             .spawn(move || writer.run())
             .map_err(|error| OpenError::Unusable { path: options.path.clone().unwrap_or_default(), error })?;
-        Ok(Self { shared, on_error: options.on_error, writer: Some(writer) })
+        Ok(Self { shared, on_error: options.on_error, writer: Mutex::new(Some(writer)) })
     }
 
     /// Takes an event down. Waits while the queue is full; not for the disk.
@@ -249,6 +249,16 @@ impl AuditLog {
         }
     }
 
+    /// Writes what waits, syncs it, and takes nothing more: at the end of a
+    /// process, where somebody may still hold the log.
+    pub fn close(&self) {
+        self.shared.lock().closing = true;
+        self.shared.filled.notify_all();
+        if let Some(writer) = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = writer.join();
+        }
+    }
+
     /// How the log stands.
     pub fn status(&self) -> Status {
         self.shared.lock().status.clone()
@@ -257,11 +267,7 @@ impl AuditLog {
 
 impl Drop for AuditLog {
     fn drop(&mut self) {
-        self.shared.lock().closing = true;
-        self.shared.filled.notify_all();
-        if let Some(writer) = self.writer.take() {
-            let _ = writer.join();
-        }
+        self.close();
     }
 }
 

@@ -22,6 +22,7 @@ use runpack_storage::runs::{Defined, MemoryRuns, RunKey, RunStore, ScenarioStore
 use serde_json::Value;
 
 use super::{INPUT_BYTES_MAX, read_input, read_scenario};
+use crate::access::Authority;
 use crate::config::RunConfiguration;
 use crate::gatekeeper::{Answer, GateError, Gatekeeper, Queues};
 
@@ -146,6 +147,10 @@ pub async fn run(args: &RunArgs) -> Result<Outcome, String> {
     }
     .map_err(|error| error.to_string())?;
     check_providers(&scenario, &configuration)?;
+    if let Some(authority) = &configuration.authority {
+        let admitted = Authority::new(authority.clone())?.admits(run_config.namespace_id, None).await;
+        admitted.map_err(|refused| format!("the run cannot start: {refused}"))?;
+    }
     let RunConfiguration { settings, policy, registry, security, storage, artifact_bytes_max, warnings, .. } =
         configuration;
     let kept_by = destination(args, storage)?;
@@ -155,7 +160,7 @@ pub async fn run(args: &RunArgs) -> Result<Outcome, String> {
         Some(path) => Arc::new(kept(path, &scenario)?),
         None => Arc::new(MemoryRuns::default()),
     };
-    let queues = Queues::default();
+    let queues = Arc::new(Queues::default());
     let gatekeeper = Gatekeeper { runs, registry, settings, policy, gather_deadline, queues };
 
     let mut lines = Calls::open(args)?;

@@ -3,13 +3,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use runpack_dispatch::Broker;
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Door, Missing, Preset, ServiceConfiguration};
+use crate::config::{Door, Fixed, Missing, Preset, ServiceConfiguration};
 use crate::dispatch::{self, DispatchConfiguration};
-use crate::http::{self, Limits, Options, TlsOptions};
-use crate::scheduler;
+use crate::http::{self, Behind, Change, Limits, Options};
+use crate::scheduler::{self, SchedulerConfig};
 use crate::service::{Service, broker};
 use crate::stdio;
 use crate::talk::talk;
@@ -23,7 +25,7 @@ const ALLOW_VARIABLE: &str = "DECISION_GATE_ALLOW_NON_LOOPBACK";
 const CONFIG_FILE: &str = "decision-gate.toml";
 
 /// Which config
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct ConfigArgs {
     /// The config [default: $DECISION_GATE_CONFIG, else decision-gate.toml here]
     #[arg(long, value_name = "FILE", conflicts_with = "preset")]
@@ -60,7 +62,8 @@ impl ConfigArgs {
 /// does.
 ///
 /// Says where it listens on standard error once it does. SIGTERM and SIGINT let
-/// calls at work finish, for up to ten seconds; a second one does not.
+/// calls at work finish, for up to ten seconds; a second one does not. SIGHUP
+/// reads the config again; one that cannot be used changes nothing.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit codes: 0 it was told to stop, 2 it could not serve.\n\nExample:\n  runpackd serve --preset quickstart-dev"
@@ -88,52 +91,131 @@ pub async fn serve(args: &ServeArgs) -> Result<(), String> {
              hint: say that you mean it with --allow-non-loopback or {ALLOW_VARIABLE}=1"
         ));
     }
-    let tls = tls.as_ref().map(TlsOptions::open).transpose()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let scheduler = configuration.scheduler;
-    let dispatch = configuration.dispatch.clone();
-    let tools = open(configuration)?;
-    let deliveries = deliveries(dispatch, &tools)?;
+    let fixed = configuration.fixed();
+    let (behind, beside) = open(configuration, None)?;
     let listener = listen(bind)?;
     let failed = |error: std::io::Error| format!("cannot serve at `{bind}`: {error}");
     let address = listener.local_addr().map_err(failed)?;
     let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
-    let limits = Limits {
-        body_bytes_max: server.body_bytes_max,
-        inflight_max: server.inflight_max,
-        rate: server.rate,
-        ..Limits::default()
-    };
-    // Ends with the runtime; what it is at is one trigger, whole or not at all.
-    if let Some(config) = scheduler {
-        tokio::spawn(scheduler::run(Arc::clone(tools.service()), config));
-    }
+    let limits =
+        Limits { body_bytes_max: server.body_bytes_max, inflight_max: server.inflight_max, ..Limits::default() };
+    let (change, changes) = mpsc::channel(1);
+    let tools = Arc::clone(&behind.tools);
+    let watch = Arc::clone(&tools.service().watch);
+    let beside = Arc::new(Mutex::new(Some(beside.begin(&tools))));
+    let reload = Reload { config: args.config.clone(), fixed, tools, beside: Arc::clone(&beside), change };
+    reload.on_signals().map_err(|error| format!("cannot listen for signals: {error}"))?;
     talk(&format!("listening on {scheme}://{address}"));
-    let served = http::serve(listener, tools, Options { replies, limits, tls }, stop).await.map_err(failed);
-    deliveries.end().await;
+    let served = http::serve(listener, behind, Options { replies, limits }, changes, stop).await.map_err(failed);
+    if let Some(working) = beside.lock().await.take() {
+        working.end().await;
+    }
+    // A call that is still at work holds it too.
+    watch.close();
     served
 }
 
-/// Packets on their way, until they are told to stop.
-struct Deliveries(Option<(CancellationToken, JoinHandle<()>)>);
-
-/// Begins to deliver, if that is wanted.
-fn deliveries(dispatch: Option<DispatchConfiguration>, tools: &Tools) -> Result<Deliveries, String> {
-    let Some(configuration) = dispatch else { return Ok(Deliveries(None)) };
-    let broker = Arc::new(broker(&configuration)?);
-    let (outbox, stop) = (Arc::clone(&tools.service().outbox), CancellationToken::new());
-    let stopped = stop.clone().cancelled_owned();
-    let working = tokio::spawn(async move { dispatch::run(outbox, broker, &configuration.options, stopped).await });
-    Ok(Deliveries(Some((stop, working))))
+/// What goes on beside the answering of calls.
+struct Beside {
+    scheduler: Option<SchedulerConfig>,
+    deliveries: Option<(DispatchConfiguration, Arc<Broker>)>,
 }
 
-impl Deliveries {
-    /// Takes nothing more, and waits for what is being tried.
+/// It, going on.
+struct Working {
+    scheduler: Option<JoinHandle<()>>,
+    deliveries: Option<(CancellationToken, JoinHandle<()>)>,
+}
+
+impl Beside {
+    fn begin(self, tools: &Tools) -> Working {
+        let service = tools.service();
+        let scheduler = self.scheduler.map(|config| tokio::spawn(scheduler::run(Arc::clone(service), config)));
+        let deliveries = self.deliveries.map(|(configuration, broker)| {
+            let (outbox, stop) = (Arc::clone(&service.outbox), CancellationToken::new());
+            let stopped = stop.clone().cancelled_owned();
+            let working =
+                tokio::spawn(async move { dispatch::run(outbox, broker, &configuration.options, stopped).await });
+            (stop, working)
+        });
+        Working { scheduler, deliveries }
+    }
+}
+
+impl Working {
+    /// Takes nothing more, and waits for the deliveries that are being tried.
     async fn end(self) {
-        if let Some((stop, working)) = self.0 {
+        // What it is at is one trigger, whole or not at all.
+        if let Some(scheduler) = self.scheduler {
+            scheduler.abort();
+        }
+        if let Some((stop, working)) = self.deliveries {
             stop.cancel();
             let _ = working.await;
         }
+    }
+}
+
+/// Reads the config again when it is told to.
+struct Reload {
+    config: ConfigArgs,
+    fixed: Fixed,
+    tools: Arc<Tools>,
+    beside: Arc<Mutex<Option<Working>>>,
+    change: mpsc::Sender<Change>,
+}
+
+impl Reload {
+    #[cfg(unix)]
+    fn on_signals(self) -> std::io::Result<()> {
+        use tokio::signal::unix::{SignalKind, signal};
+
+        let mut hangup = signal(SignalKind::hangup())?;
+        tokio::spawn(async move {
+            let mut reload = self;
+            while hangup.recv().await.is_some() {
+                match reload.now().await {
+                    Ok(()) => talk("the config was read again, and holds from now on"),
+                    Err(why) => talk(&format!("warning: the config was not read again, what held before holds: {why}")),
+                }
+            }
+        });
+        Ok(())
+    }
+
+    #[cfg(not(unix))]
+    fn on_signals(self) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    async fn now(&mut self) -> Result<(), String> {
+        let (config, fixed, tools) = (self.config.clone(), self.fixed.clone(), Arc::clone(&self.tools));
+        // Files, and other people's programs.
+        let opened = tokio::task::spawn_blocking(move || {
+            let configuration = read(&config)?;
+            let changed = fixed.changed(&configuration.fixed());
+            if !changed.is_empty() {
+                let changed = changed.join(", ");
+                return Err(format!("{changed} can only be changed by a restart\nhint: start it again, or undo that"));
+            }
+            open(configuration, Some(tools.service()))
+        });
+        let (behind, beside) = opened.await.map_err(|_| "reading it came to an unforeseen end".to_owned())??;
+        self.tools = Arc::clone(&behind.tools);
+        let (done, holds) = oneshot::channel();
+        // Told to who asked only once the next call gets it.
+        let sent = self.change.send((behind, done)).await.is_ok();
+        if !sent || holds.await.is_err() {
+            return Err("the server is stopping".to_owned());
+        }
+        let mut working = self.beside.lock().await;
+        // Empty once the server has stopped.
+        if let Some(before) = working.take() {
+            before.end().await;
+            *working = Some(beside.begin(&self.tools));
+        }
+        Ok(())
     }
 }
 
@@ -150,15 +232,17 @@ pub async fn mcp(args: &ConfigArgs) -> Result<(), String> {
 
 async fn pipes(configuration: ServiceConfiguration, stop: impl Future<Output = ()>) -> Result<(), String> {
     let message_bytes_max = configuration.server.body_bytes_max;
-    let dispatch = configuration.dispatch.clone();
-    let tools = open(configuration)?;
-    let deliveries = deliveries(dispatch, &tools)?;
+    let (Behind { tools, .. }, beside) = open(configuration, None)?;
+    let watch = Arc::clone(&tools.service().watch);
+    // Ticks are sent by the process that listens.
+    let working = Beside { scheduler: None, ..beside }.begin(&tools);
     let served = stdio::serve(tools, message_bytes_max, tokio::io::stdin(), tokio::io::stdout());
     let served = tokio::select! {
         served = served => served.map_err(|error| format!("cannot serve the pipes: {error}")),
         () = stop => Ok(()),
     };
-    deliveries.end().await;
+    working.end().await;
+    watch.close();
     served
 }
 
@@ -168,8 +252,22 @@ fn read(args: &ConfigArgs) -> Result<ServiceConfiguration, String> {
     Ok(configuration)
 }
 
-fn open(configuration: ServiceConfiguration) -> Result<Arc<Tools>, String> {
-    Ok(Arc::new(Tools::new(Arc::new(Service::open(configuration)?), TOOLS)?))
+/// Opens what the config names; what `before` holds open already, it keeps.
+fn open(configuration: ServiceConfiguration, before: Option<&Arc<Service>>) -> Result<(Behind, Beside), String> {
+    let tls = match &configuration.server.door {
+        Door::Http { tls: Some(tls), .. } => Some(tls.open()?),
+        _ => None,
+    };
+    let rate = configuration.server.rate;
+    let dispatch = configuration.dispatch.clone();
+    let deliveries =
+        dispatch.map(|dispatch| broker(&dispatch).map(|broker| (dispatch, Arc::new(broker)))).transpose()?;
+    let beside = Beside { scheduler: configuration.scheduler, deliveries };
+    let service = match before {
+        None => Service::open(configuration)?,
+        Some(before) => before.under(configuration)?,
+    };
+    Ok((Behind { tools: Arc::new(Tools::new(Arc::new(service), TOOLS)?), rate, tls }, beside))
 }
 
 fn listen(bind: SocketAddr) -> Result<TcpListener, String> {

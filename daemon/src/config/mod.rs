@@ -11,8 +11,12 @@ mod providers;
 mod service;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::path::Path;
+use std::time::Duration;
 
+use reqwest::Url;
+use reqwest::header::HeaderValue;
 use runpack_core::engine::{Policy, PolicyTable, Settings};
 use runpack_core::model::{AnchorPolicy, AnchorRequirement, Lane, ProviderAnchorPolicy, ProviderId};
 use runpack_core::pack::SecurityContext;
@@ -24,13 +28,14 @@ use runpack_storage::packs::{BucketStore, Stores};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::access::AuthorityConfig;
 pub use preset::Preset;
 pub use providers::Discovery;
 use providers::{
     DiscoveryTable, ProviderTable, Providers, SignatureForm, TrustPolicy, ValidationTable, discovery, providers,
     validation,
 };
-pub use service::{Door, RunStoreConfig, SchemaStoreConfig, ServerConfiguration, ServiceConfiguration};
+pub use service::{Door, Fixed, RunStoreConfig, SchemaStoreConfig, ServerConfiguration, ServiceConfiguration};
 
 /// Bytes of a config file.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
@@ -422,13 +427,23 @@ struct AnchorTable {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Namespace {
-    authority: Authority,
+    authority: AuthorityTable,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Authority {
+#[serde(deny_unknown_fields, default)]
+struct AuthorityTable {
     mode: AuthorityMode,
+    assetcore: Option<AssetcoreTable>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AssetcoreTable {
+    base_url: String,
+    auth_token: Option<String>,
+    connect_timeout_ms: Option<u64>,
+    request_timeout_ms: Option<u64>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -464,6 +479,8 @@ pub struct RunConfiguration {
     pub validation: Option<StrictOptions>,
     /// Whose promises are shown.
     pub discovery: Discovery,
+    /// Who else decides about namespaces.
+    pub authority: Option<AuthorityConfig>,
     /// The posture that packs state.
     pub security: SecurityContext,
     /// Where packs go by default.
@@ -499,13 +516,14 @@ impl RunConfiguration {
             return Err(wrong(key, problem));
         }
         let file: File = toml::from_str(text).map_err(failed)?;
-        if file.namespace.authority.mode != AuthorityMode::None {
+        let authority = authority(&file.namespace.authority)?;
+        let permissive = file.dev.permissive || file.server.mode == ServerMode::DevPermissive;
+        if permissive && authority.is_some() {
             return Err(wrong(
-                "namespace.authority.mode",
-                "this version asks no namespace authority\nhint: use \"none\"",
+                "dev.permissive",
+                "dev.permissive not allowed when namespace.authority.mode=assetcore_http",
             ));
         }
-        let permissive = file.dev.permissive || file.server.mode == ServerMode::DevPermissive;
         let mut warnings = Vec::new();
         if permissive && file.dev.permissive_warn.unwrap_or(true) {
             warnings.push("dev-permissive mode enabled: asserted evidence counts".to_owned());
@@ -521,7 +539,8 @@ impl RunConfiguration {
         warnings
             .extend(validation.is_none().then(|| "validation.strict is off: conditions may never come out".to_owned()));
         let discovery = discovery(file.provider_discovery)?;
-        let security = SecurityContext { dev_permissive: permissive, namespace_authority: "dg_registry".to_owned() };
+        let namespaces = if authority.is_some() { "assetcore_catalog" } else { "dg_registry" };
+        let security = SecurityContext { dev_permissive: permissive, namespace_authority: namespaces.to_owned() };
         let storage = file.runpack_storage.map(|table| storage(&table)).transpose()?;
         let artifact_bytes_max =
             file.runpack.max_artifact_bytes.as_ref().map_or(Ok(ARTIFACT_BYTES_MAX), Bytes::count)?;
@@ -532,6 +551,7 @@ impl RunConfiguration {
             contracts,
             validation,
             discovery,
+            authority,
             security,
             storage,
             artifact_bytes_max,
@@ -552,6 +572,49 @@ fn read_text(path: &Path) -> Result<String, ConfigError> {
         return Err(ConfigError::TooLarge { path: shown });
     }
     Ok(text)
+}
+
+fn authority(table: &AuthorityTable) -> Result<Option<AuthorityConfig>, ConfigError> {
+    const CONNECT_MS: RangeInclusive<u64> = 100..=10_000;
+    const REQUEST_MS: RangeInclusive<u64> = 500..=30_000;
+    let key = |member: &str| format!("namespace.authority.assetcore{member}");
+    let table = match (table.mode, &table.assetcore) {
+        (AuthorityMode::None, None) => return Ok(None),
+        (AuthorityMode::None, Some(_)) => {
+            let problem =
+                "is not asked\nhint: set namespace.authority.mode = \"assetcore_http\", or leave the table out";
+            return Err(wrong(key(""), problem));
+        }
+        (AuthorityMode::AssetcoreHttp, None) => {
+            return Err(wrong(
+                key(""),
+                "namespace.authority.mode = \"assetcore_http\" needs it\nhint: set its base_url",
+            ));
+        }
+        (AuthorityMode::AssetcoreHttp, Some(table)) => table,
+    };
+    let address = Url::parse(&table.base_url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    let base_url = address.ok_or_else(|| wrong(key(".base_url"), "must be an address with http:// or https://"))?;
+    if !base_url.username().is_empty() || base_url.password().is_some() {
+        return Err(wrong(key(".base_url"), "must not hold a password\nhint: use auth_token"));
+    }
+    let token = table.auth_token.as_ref().map(|token| {
+        let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+            .map_err(|_| wrong(key(".auth_token"), "cannot be sent in a header"))?;
+        value.set_sensitive(true);
+        Ok(value)
+    });
+    let within = |name: &str, value: Option<u64>, usual: u64, range: RangeInclusive<u64>| {
+        let value = value.unwrap_or(usual);
+        let problem = || format!("must be between {} and {}", range.start(), range.end());
+        if range.contains(&value) { Ok(Duration::from_millis(value)) } else { Err(wrong(key(name), problem())) }
+    };
+    Ok(Some(AuthorityConfig {
+        base_url,
+        token: token.transpose()?,
+        connect_timeout: within(".connect_timeout_ms", table.connect_timeout_ms, 500, CONNECT_MS)?,
+        request_timeout: within(".request_timeout_ms", table.request_timeout_ms, 2_000, REQUEST_MS)?,
+    }))
 }
 
 fn settings(file: &File, permissive: bool) -> Result<Settings, ConfigError> {

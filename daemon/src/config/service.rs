@@ -47,6 +47,40 @@ pub struct ServiceConfiguration {
     pub log_precheck_payloads: bool,
 }
 
+/// What a process holds open and so keeps until it is started again, whatever
+/// its config says in between.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fixed {
+    door: Door,
+    body_bytes_max: usize,
+    inflight_max: usize,
+    runs: RunStoreConfig,
+    schemas: Option<(PathBuf, SqliteOptions)>,
+    audit: Option<AuditOptions>,
+    delivers: bool,
+}
+
+impl Fixed {
+    /// Which sections `next` says otherwise.
+    pub fn changed(&self, next: &Self) -> Vec<&'static str> {
+        let place = |door: &Door| match door {
+            Door::Stdio => None,
+            // The files are read again; whether there are any is another matter.
+            Door::Http { bind, replies, tls } => Some((*bind, *replies, tls.is_some())),
+        };
+        let sections = [
+            (place(&self.door) == place(&next.door), "server.transport, server.bind or server.tls"),
+            (self.body_bytes_max == next.body_bytes_max, "server.max_body_bytes"),
+            (self.inflight_max == next.inflight_max, "server.limits.max_inflight"),
+            (self.runs == next.runs, "run_state_store"),
+            (self.schemas == next.schemas, "schema_registry"),
+            (self.audit == next.audit, "server.audit"),
+            (self.delivers == next.delivers, "dispatch.enabled"),
+        ];
+        sections.iter().filter(|(same, _)| !same).map(|(_, section)| *section).collect()
+    }
+}
+
 /// `[server]`, as far as it is about connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerConfiguration {
@@ -265,6 +299,19 @@ impl ServiceConfiguration {
     /// refused rather than left out.
     pub fn read(path: &Path, missing: Missing) -> Result<Self, ConfigError> {
         Self::parse(&read_text(path)?, &path.display().to_string(), missing)
+    }
+
+    /// What only a restart changes.
+    pub fn fixed(&self) -> Fixed {
+        Fixed {
+            door: self.server.door.clone(),
+            body_bytes_max: self.server.body_bytes_max,
+            inflight_max: self.server.inflight_max,
+            runs: self.runs.clone(),
+            schemas: self.schemas.sqlite.clone(),
+            audit: self.audit.clone(),
+            delivers: self.dispatch.is_some(),
+        }
     }
 
     /// As [`Self::read`], for a text.

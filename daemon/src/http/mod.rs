@@ -9,8 +9,8 @@ mod tls;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
@@ -34,7 +34,7 @@ use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, Stream
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -84,8 +84,6 @@ pub struct Limits {
     pub idle_wait: Duration,
     /// How long a request's body may take.
     pub body_wait: Duration,
-    /// How often each may call; as often as they like without it.
-    pub rate: Option<RateLimit>,
     /// How long calls at work may take once the server is told to stop.
     pub drain_wait: Duration,
 }
@@ -99,7 +97,6 @@ impl Default for Limits {
             head_wait: Duration::from_secs(5),
             idle_wait: Duration::from_secs(60),
             body_wait: Duration::from_secs(10),
-            rate: None,
             drain_wait: Duration::from_secs(10),
         }
     }
@@ -114,47 +111,57 @@ pub enum Replies {
     EventStream,
 }
 
-/// What the door is like.
-#[derive(Clone)]
+/// What the door is like, for as long as it is open.
+#[derive(Debug, Clone)]
 pub struct Options {
     /// In what shape `/rpc` answers.
     pub replies: Replies,
     /// How much it takes.
     pub limits: Limits,
-    /// With what connections are made, if not in the clear.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { replies: Replies::Json, limits: Limits::default(), tls: None }
+        Self { replies: Replies::Json, limits: Limits::default() }
     }
 }
 
-/// Serves until `stop` says so, and then finishes what is at work.
+/// What is behind the door until somebody puts something else there.
+pub struct Behind {
+    /// What is called.
+    pub tools: Arc<Tools>,
+    /// How often each may call; as often as they like without it.
+    pub rate: Option<RateLimit>,
+    /// With what connections are made, if not in the clear.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+/// Something else to put behind the door, and who hears that it is there.
+pub type Change = (Behind, oneshot::Sender<()>);
+
+/// Serves until `stop` says so, and then finishes what is at work. Calls and
+/// connections that begin after a change was acknowledged get what it brought.
 ///
 /// # Errors
 /// The listener's.
 pub async fn serve(
     listener: TcpListener,
-    tools: Arc<Tools>,
+    behind: Behind,
     options: Options,
+    mut changes: mpsc::Receiver<Change>,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let Options { replies, limits, tls } = options;
-    let acceptor = tls.map(TlsAcceptor::from);
+    let Options { replies, limits } = options;
     let address = listener.local_addr()?;
     let ended = CancellationToken::new();
+    let mut acceptor = behind.tls.clone().map(TlsAcceptor::from);
     let door = Arc::new(Door {
-        rpc: Arc::new(Rpc::new(Arc::clone(&tools))),
-        mcp: mcp(Arc::clone(&tools), ended.clone()),
-        tools,
+        scheme: if acceptor.is_some() { "https://" } else { "http://" },
+        room: RwLock::new(Arc::new(Room::new(behind, &ended))),
         replies,
         limits,
-        limiter: limits.rate.map(RateLimiter::new),
         inflight: Arc::new(Semaphore::new(limits.inflight_max)),
         names: names(address),
-        scheme: if acceptor.is_some() { "https://" } else { "http://" },
         ids: ServerIds::default(),
         draining: AtomicBool::new(false),
     });
@@ -173,6 +180,12 @@ pub async fn serve(
     loop {
         let (stream, peer, place) = tokio::select! {
             () = &mut stop => break,
+            Some((behind, done)) = changes.recv() => {
+                acceptor = behind.tls.clone().map(TlsAcceptor::from);
+                *door.room.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Room::new(behind, &ended));
+                let _ = done.send(());
+                continue;
+            }
             accepted = accept(&listener, &places) => accepted,
         };
         // Answers are written in one piece; waiting for more only delays them.
@@ -275,12 +288,10 @@ struct Peer {
 
 /// What every request passes.
 struct Door {
-    rpc: Arc<Rpc>,
-    mcp: McpService,
-    tools: Arc<Tools>,
+    /// What is behind it now.
+    room: RwLock<Arc<Room>>,
     replies: Replies,
     limits: Limits,
-    limiter: Option<RateLimiter>,
     inflight: Arc<Semaphore>,
     /// What the server is called by; by anything if it is empty.
     names: Vec<String>,
@@ -289,134 +300,23 @@ struct Door {
     draining: AtomicBool,
 }
 
-type McpService = StreamableHttpService<Mcp, NeverSessionManager>;
-
-/// Without sessions: there is no table of them to leak, and a restart breaks no
-/// client. Whom the server is called by and where calls may come from is the
-/// door's to say, for every path the same.
-fn mcp(tools: Arc<Tools>, ended: CancellationToken) -> McpService {
-    let face = Mcp::over_http(tools);
-    let config = StreamableHttpServerConfig::default()
-        .with_legacy_session_mode(false)
-        .with_json_response(true)
-        .disable_allowed_hosts()
-        .with_cancellation_token(ended);
-    StreamableHttpService::new(move || Ok(face.clone()), Arc::default(), config)
+/// What is behind the door, in the shapes that requests ask for.
+struct Room {
+    rpc: Rpc,
+    mcp: McpService,
+    tools: Arc<Tools>,
+    limiter: Option<RateLimiter>,
 }
 
-async fn answer_mcp(State(door): State<Arc<Door>>, request: Request) -> Response {
-    let (mut head, body) = request.into_parts();
-    let mut trace = door.trace(&head);
-    let mut response = match door.prepare(&mut head, body, &mut trace).await {
-        Ok(body) => door.mcp.handle(Request::from_parts(head, body)).await.map(Body::new),
-        Err((status, error)) => protocol_error(status, error),
-    };
-    door.mark(&mut response, &trace);
-    response
-}
-
-/// An error of the Model Context Protocol's to a request whose id is not known.
-fn protocol_error(status: u16, error: ErrorData) -> Response {
-    json(status, serde_json::to_vec(&JsonRpcError::new(None, error)).unwrap_or_default())
-}
-
-async fn answer_rpc(State(door): State<Arc<Door>>, request: Request) -> Response {
-    let (head, body) = request.into_parts();
-    let mut trace = door.trace(&head);
-    let answered = match door.admit(&head, &mut trace) {
-        Ok(caller) => door.answer(caller, trace.clone(), &head, body).await,
-        Err(fault) => {
-            finish_reading(body);
-            Err(fault)
+impl Room {
+    fn new(behind: Behind, ended: &CancellationToken) -> Self {
+        let Behind { tools, rate, tls: _ } = behind;
+        Self {
+            rpc: Rpc::new(Arc::clone(&tools)),
+            mcp: mcp(Arc::clone(&tools), ended.clone()),
+            limiter: rate.map(RateLimiter::new),
+            tools,
         }
-    };
-    let reply = answered.unwrap_or_else(|fault| door.turned_away(&trace, &fault).reply());
-    let mut response = match door.replies {
-        Replies::Json => json(reply.status, reply.body),
-        Replies::EventStream => event(reply.status, &reply.body),
-    };
-    door.mark(&mut response, &trace);
-    response
-}
-
-async fn readyz(State(door): State<Arc<Door>>) -> Response {
-    let tools = Arc::clone(&door.tools);
-    let ready = tokio::task::spawn_blocking(move || tools.service().ready()).await.unwrap_or(false);
-    if ready && !door.draining.load(Ordering::Relaxed) {
-        status(StatusCode::OK, "ready")
-    } else {
-        status(StatusCode::SERVICE_UNAVAILABLE, "not_ready")
-    }
-}
-
-/// The numbers, for whoever may call.
-async fn metrics(State(door): State<Arc<Door>>, request: Request) -> Response {
-    let (head, _) = request.into_parts();
-    let mut trace = door.trace(&head);
-    let let_in = door.guard(&head).and_then(|client| {
-        trace.correlation.unsafe_client_correlation_id = client;
-        door.identify(&head, &trace)
-    });
-    let mut response = match let_in {
-        Ok(_) => {
-            let watch = &door.tools.service().watch;
-            let lost = watch.audit.as_ref().map_or(0, |audit| audit.status().lost);
-            let inflight = door.limits.inflight_max - door.inflight.available_permits();
-            let mut response = Response::new(Body::from(watch.metrics.text(inflight, lost)));
-            response.headers_mut().insert(CONTENT_TYPE, OPEN_METRICS);
-            response
-        }
-        Err(fault) => {
-            let reply = door.turned_away(&trace, &fault).reply();
-            json(reply.status, reply.body)
-        }
-    };
-    door.mark(&mut response, &trace);
-    response
-}
-
-fn status(code: StatusCode, word: &str) -> Response {
-    json(code.as_u16(), format!("{{\"status\":\"{word}\"}}").into_bytes())
-}
-
-fn json(status: u16, body: Vec<u8>) -> Response {
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(CONTENT_TYPE, JSON);
-    response
-}
-
-/// JSON as we write it has no line breaks, so it is one line of data.
-fn event(status: u16, body: &[u8]) -> Response {
-    let mut response = json(status, [b"data: ", body, b"\n\n"].concat());
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    response
-}
-
-impl Door {
-    /// What is known of a request before anything is asked of it.
-    fn trace(&self, head: &Parts) -> Trace {
-        let correlation = Correlation { server_correlation_id: Some(self.ids.next()), ..Correlation::default() };
-        let transport = match self.replies {
-            Replies::Json => Transport::Http,
-            Replies::EventStream => Transport::Sse,
-        };
-        Trace { transport, peer: head.extensions.get::<Peer>().map(|peer| peer.ip), correlation }
-    }
-
-    /// Whether the head alone speaks against a call. Answers who calls.
-    fn admit(&self, head: &Parts, trace: &mut Trace) -> Result<Caller, Fault> {
-        trace.correlation.unsafe_client_correlation_id = self.guard(head)?;
-        let caller = self.identify(head, trace)?;
-        let media = head.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
-        let media = media.and_then(|media| media.split(';').next()).unwrap_or_default();
-        if !media.trim().eq_ignore_ascii_case("application/json") {
-            let message = "the body is not declared as JSON\nhint: send the header Content-Type: application/json";
-            return Err(Fault::new(Kind::InvalidRequest, message).with_status(415));
-        }
-        Ok(caller)
     }
 
     /// Notes a request that came to nothing before it was understood.
@@ -469,6 +369,141 @@ impl Door {
         })?;
         identified
     }
+}
+
+type McpService = StreamableHttpService<Mcp, NeverSessionManager>;
+
+/// Without sessions: there is no table of them to leak, and a restart breaks no
+/// client. Whom the server is called by and where calls may come from is the
+/// door's to say, for every path the same.
+fn mcp(tools: Arc<Tools>, ended: CancellationToken) -> McpService {
+    let face = Mcp::over_http(tools);
+    let config = StreamableHttpServerConfig::default()
+        .with_legacy_session_mode(false)
+        .with_json_response(true)
+        .disable_allowed_hosts()
+        .with_cancellation_token(ended);
+    StreamableHttpService::new(move || Ok(face.clone()), Arc::default(), config)
+}
+
+async fn answer_mcp(State(door): State<Arc<Door>>, request: Request) -> Response {
+    let (mut head, body) = request.into_parts();
+    let (room, mut trace) = (door.room(), door.trace(&head));
+    let mut response = match door.prepare(&room, &mut head, body, &mut trace).await {
+        Ok(body) => room.mcp.handle(Request::from_parts(head, body)).await.map(Body::new),
+        Err((status, error)) => protocol_error(status, error),
+    };
+    door.mark(&room, &mut response, &trace);
+    response
+}
+
+/// An error of the Model Context Protocol's to a request whose id is not known.
+fn protocol_error(status: u16, error: ErrorData) -> Response {
+    json(status, serde_json::to_vec(&JsonRpcError::new(None, error)).unwrap_or_default())
+}
+
+async fn answer_rpc(State(door): State<Arc<Door>>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let (room, mut trace) = (door.room(), door.trace(&head));
+    let answered = match door.admit(&room, &head, &mut trace) {
+        Ok(caller) => door.answer(Arc::clone(&room), caller, trace.clone(), &head, body).await,
+        Err(fault) => {
+            finish_reading(body);
+            Err(fault)
+        }
+    };
+    let reply = answered.unwrap_or_else(|fault| room.turned_away(&trace, &fault).reply());
+    let mut response = match door.replies {
+        Replies::Json => json(reply.status, reply.body),
+        Replies::EventStream => event(reply.status, &reply.body),
+    };
+    door.mark(&room, &mut response, &trace);
+    response
+}
+
+async fn readyz(State(door): State<Arc<Door>>) -> Response {
+    let room = door.room();
+    let ready = tokio::task::spawn_blocking(move || room.tools.service().ready()).await.unwrap_or(false);
+    if ready && !door.draining.load(Ordering::Relaxed) {
+        status(StatusCode::OK, "ready")
+    } else {
+        status(StatusCode::SERVICE_UNAVAILABLE, "not_ready")
+    }
+}
+
+/// The numbers, for whoever may call.
+async fn metrics(State(door): State<Arc<Door>>, request: Request) -> Response {
+    let (head, _) = request.into_parts();
+    let (room, mut trace) = (door.room(), door.trace(&head));
+    let let_in = door.guard(&head).and_then(|client| {
+        trace.correlation.unsafe_client_correlation_id = client;
+        room.identify(&head, &trace)
+    });
+    let mut response = match let_in {
+        Ok(_) => {
+            let watch = &room.tools.service().watch;
+            let lost = watch.audit.as_ref().map_or(0, |audit| audit.status().lost);
+            let inflight = door.limits.inflight_max - door.inflight.available_permits();
+            let mut response = Response::new(Body::from(watch.metrics.text(inflight, lost)));
+            response.headers_mut().insert(CONTENT_TYPE, OPEN_METRICS);
+            response
+        }
+        Err(fault) => {
+            let reply = room.turned_away(&trace, &fault).reply();
+            json(reply.status, reply.body)
+        }
+    };
+    door.mark(&room, &mut response, &trace);
+    response
+}
+
+fn status(code: StatusCode, word: &str) -> Response {
+    json(code.as_u16(), format!("{{\"status\":\"{word}\"}}").into_bytes())
+}
+
+fn json(status: u16, body: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}
+
+/// JSON as we write it has no line breaks, so it is one line of data.
+fn event(status: u16, body: &[u8]) -> Response {
+    let mut response = json(status, [b"data: ", body, b"\n\n"].concat());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+impl Door {
+    fn room(&self) -> Arc<Room> {
+        Arc::clone(&self.room.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What is known of a request before anything is asked of it.
+    fn trace(&self, head: &Parts) -> Trace {
+        let correlation = Correlation { server_correlation_id: Some(self.ids.next()), ..Correlation::default() };
+        let transport = match self.replies {
+            Replies::Json => Transport::Http,
+            Replies::EventStream => Transport::Sse,
+        };
+        Trace { transport, peer: head.extensions.get::<Peer>().map(|peer| peer.ip), correlation }
+    }
+
+    /// Whether the head alone speaks against a call. Answers who calls.
+    fn admit(&self, room: &Room, head: &Parts, trace: &mut Trace) -> Result<Caller, Fault> {
+        trace.correlation.unsafe_client_correlation_id = self.guard(head)?;
+        let caller = room.identify(head, trace)?;
+        let media = head.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
+        let media = media.and_then(|media| media.split(';').next()).unwrap_or_default();
+        if !media.trim().eq_ignore_ascii_case("application/json") {
+            let message = "the body is not declared as JSON\nhint: send the header Content-Type: application/json";
+            return Err(Fault::new(Kind::InvalidRequest, message).with_status(415));
+        }
+        Ok(caller)
+    }
 
     /// Whether a request comes from where it may and to whom it should.
     fn guard(&self, head: &Parts) -> Result<Option<String>, Fault> {
@@ -505,14 +540,21 @@ impl Door {
     }
 
     /// Reads the body and has the call done.
-    async fn answer(&self, caller: Caller, trace: Trace, head: &Parts, body: Body) -> Result<Reply, Fault> {
+    async fn answer(
+        &self,
+        room: Arc<Room>,
+        caller: Caller,
+        trace: Trace,
+        head: &Parts,
+        body: Body,
+    ) -> Result<Reply, Fault> {
         let bytes = self.read(head, body).await?;
         let permit = self.place()?;
-        let (rpc, runtime) = (Arc::clone(&self.rpc), Handle::current());
+        let runtime = Handle::current();
         // Stores wait for disks, which the threads that serve connections must not.
         let call = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            runtime.block_on(rpc.answer(Context::new(caller, trace), &bytes))
+            runtime.block_on(room.rpc.answer(Context::new(caller, trace), &bytes))
         });
         call.await.map_err(|_| CallError::Unforeseen.into())
     }
@@ -520,9 +562,15 @@ impl Door {
     /// Makes a request ready for the protocol: let in, read, and known to be one
     /// message of JSON. The numbers of the other dialect mean something else
     /// there, so every refusal is an invalid request.
-    async fn prepare(&self, head: &mut Parts, body: Body, trace: &mut Trace) -> Result<Full<Bytes>, (u16, ErrorData)> {
+    async fn prepare(
+        &self,
+        room: &Room,
+        head: &mut Parts,
+        body: Body,
+        trace: &mut Trace,
+    ) -> Result<Full<Bytes>, (u16, ErrorData)> {
         let refused = |trace: &Trace, fault: Fault| {
-            self.turned_away(trace, &fault);
+            room.turned_away(trace, &fault);
             (fault.status, ErrorData::invalid_request(fault.message, None))
         };
         if head.method != Method::POST {
@@ -530,7 +578,7 @@ impl Door {
             trace.correlation.unsafe_client_correlation_id = client;
             return Ok(Full::default());
         }
-        let caller = match self.admit(head, trace) {
+        let caller = match self.admit(room, head, trace) {
             Ok(caller) => caller,
             Err(fault) => {
                 finish_reading(body);
@@ -554,14 +602,14 @@ impl Door {
     }
 
     /// What every answer carries.
-    fn mark(&self, response: &mut Response, trace: &Trace) {
+    fn mark(&self, room: &Room, response: &mut Response, trace: &Trace) {
         let headers = response.headers_mut();
         let Correlation { unsafe_client_correlation_id: client, server_correlation_id: server, .. } =
             &trace.correlation;
         for (name, id) in [(CORRELATION, client), (SERVER_CORRELATION, server)] {
             headers.extend(id.as_ref().and_then(|id| HeaderValue::try_from(id).ok()).map(|id| (name, id)));
         }
-        let by_token = matches!(self.tools.service().access.authentication, Authentication::Bearer(_));
+        let by_token = matches!(room.tools.service().access.authentication, Authentication::Bearer(_));
         if response.status() == StatusCode::UNAUTHORIZED && by_token {
             response.headers_mut().insert(WWW_AUTHENTICATE, CHALLENGE);
         }

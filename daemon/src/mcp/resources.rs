@@ -8,11 +8,13 @@ use rmcp::model::{
 use runpack_core::model::{NamespaceId, RunId, TenantId};
 use runpack_storage::runs::{RunKey, RunStore};
 use serde_json::json;
+use tokio::runtime::Handle;
 
 use crate::access::Caller;
 use crate::docs::Doc;
 use crate::gatekeeper::GateError;
-use crate::service::Service;
+use crate::service::{NotSeen, Service};
+use crate::tools::ToolError;
 
 const JSON: &str = "application/json";
 const MARKDOWN: &str = "text/markdown";
@@ -63,6 +65,11 @@ pub(super) fn templates() -> Vec<ResourceTemplate> {
     vec![state]
 }
 
+/// Whether the caller may look there. Waits, so it is for threads that may.
+fn sees(service: &Service, caller: &Caller, key: &RunKey) -> Result<(), NotSeen> {
+    Handle::current().block_on(service.sees(caller, Some(key.tenant_id), key.namespace_id, None))
+}
+
 pub(super) fn read(service: &Service, caller: &Caller, uri: &str) -> Result<ReadResourceResult, ErrorData> {
     if let Some((_, _, _, text)) = SCHEMAS.iter().find(|(known, ..)| *known == uri) {
         let contents = ResourceContents::text(*text, uri).with_mime_type(JSON);
@@ -78,7 +85,10 @@ pub(super) fn read(service: &Service, caller: &Caller, uri: &str) -> Result<Read
     let key = run_key(uri).ok_or_else(|| missing(format!("unknown resource uri: {uri}")))?;
     // Somebody else's run is not told from one that is not there.
     let unknown = || missing(format!("run not found: {}", key.run_id));
-    service.access.may_enter(caller, Some(key.tenant_id), key.namespace_id).map_err(|_| unknown())?;
+    sees(service, caller, &key).map_err(|not_seen| match not_seen {
+        NotSeen::Denied(_) => unknown(),
+        not_seen @ NotSeen::Unknown(_) => ErrorData::internal_error(ToolError::from(not_seen).to_string(), None),
+    })?;
     let status = service.gatekeeper.standing(&key).map_err(|error| match error {
         GateError::RunNotFound(_) => unknown(),
         error => ErrorData::internal_error(error.to_string(), None),
@@ -125,13 +135,15 @@ pub(super) fn complete(
     argument: &ArgumentInfo,
     known: &HashMap<String, String>,
 ) -> Vec<String> {
-    if template != RUN_STATE {
+    // The authority is asked about one place that somebody names, not about all
+    // there are.
+    if template != RUN_STATE || (service.authority.is_some() && argument.name != "run_id") {
         return Vec::new();
     }
     let number = |name: &str| known.get(name).and_then(|value| value.parse::<u64>().ok());
     let runs = service.gatekeeper.runs.as_ref();
     let begins = argument.value.as_str();
-    let sees = |key: &RunKey| service.access.may_enter(caller, Some(key.tenant_id), key.namespace_id).is_ok();
+    let sees = |key: &RunKey| sees(service, caller, key).is_ok();
     let mut values = Vec::new();
     match argument.name.as_str() {
         "tenant_id" => {

@@ -34,7 +34,7 @@ struct Answered {
 
 async fn call(service: &Service, context: &Context, arguments: Arguments) -> Result<Answered, ToolError> {
     let Arguments { query, context: about } = arguments;
-    service.enter(context, Some(about.tenant_id), about.namespace_id)?;
+    service.enter(context, Some(about.tenant_id), about.namespace_id).await?;
     service.contracts.admit_query(&query).map_err(|error| ToolError::Arguments(error.to_string()))?;
     let mut result = service.gatekeeper.ask(&query, &about).await?;
     service.access.evidence.redact_result(&query.provider_id, &mut result);

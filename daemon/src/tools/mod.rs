@@ -44,7 +44,7 @@ use crate::audit::Metric;
 use crate::gatekeeper::GateError;
 use crate::roots::RootError;
 use crate::scenarios::DefineError;
-use crate::service::Service;
+use crate::service::{NotSeen, Service};
 use crate::talk::talk;
 use crate::watch::Trace;
 
@@ -161,6 +161,10 @@ pub enum ToolError {
     /// Ask the operator. The reason is in the log; callers only hear the word.
     #[error("unauthorized")]
     Denied(String),
+    /// Ask again later: who decides about namespaces cannot be asked. The reason
+    /// is in the log.
+    #[error("the namespace authority cannot be asked, nothing was recorded\nhint: ask again later")]
+    Unavailable(String),
     /// Make it first, or name another.
     #[error("{0}")]
     NotFound(String),
@@ -206,6 +210,15 @@ impl From<Refusal> for ToolError {
 impl From<Denied> for ToolError {
     fn from(denied: Denied) -> Self {
         Self::Denied(denied.0)
+    }
+}
+
+impl From<NotSeen> for ToolError {
+    fn from(not_seen: NotSeen) -> Self {
+        match not_seen {
+            NotSeen::Denied(reason) => Self::Denied(reason),
+            NotSeen::Unknown(reason) => Self::Unavailable(reason),
+        }
     }
 }
 
@@ -269,14 +282,14 @@ fn page_limit(limit: Option<i64>) -> Result<usize, ToolError> {
 }
 
 /// The scenario a call names, if the caller may act there for the tenant.
-fn scenario(
+async fn scenario(
     service: &Service,
     context: &Context,
     tenant: TenantId,
     namespace: NamespaceId,
     id: &ScenarioId,
 ) -> Result<Arc<Scenario>, ToolError> {
-    service.enter(context, Some(tenant), namespace)?;
+    service.enter(context, Some(tenant), namespace).await?;
     let found = service.scenarios.get(namespace, id).map_err(|error| ToolError::Internal(error.to_string()))?;
     found.ok_or_else(|| ToolError::NotFound("scenario not defined".to_owned()))
 }
@@ -368,7 +381,7 @@ impl Tools {
                 watch.used(context, metric, 1);
             }
             if let Some(asked) = asked {
-                watch.precheck(context, asked, outcome.json());
+                watch.precheck(context, asked, outcome.json(), self.service.log_precheck_payloads);
             }
             Ok(outcome)
         };
@@ -411,6 +424,7 @@ fn usage(tool: &str) -> Option<Metric> {
 fn told(tool: &str, error: ToolError) -> ToolError {
     match &error {
         ToolError::Denied(reason) => talk(&format!("denied: {tool}: {reason}")),
+        ToolError::Unavailable(reason) => talk(&format!("error: {tool}: {reason}")),
         ToolError::Internal(message) => talk(&format!("error: {tool}: {message}")),
         _ => {}
     }

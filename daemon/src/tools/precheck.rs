@@ -58,7 +58,7 @@ async fn call(service: &Service, context: &Context, arguments: Arguments) -> Res
     let Arguments { tenant_id, namespace_id, scenario_id, spec, stage_id, data_shape, payload } = arguments;
     // A precheck tells what the data shape says, so whoever may not get one may
     // not precheck with it.
-    service.may(context, Action::Get, tenant_id, namespace_id)?;
+    service.may(context, Action::Get, tenant_id, namespace_id).await?;
     let ShapeRef { schema_id, version } = data_shape;
     let key = ShapeKey { tenant_id, namespace_id, schema_id, version };
     let shape = service.shapes.shape(&key).map_err(|error| ToolError::Internal(error.to_string()))?;

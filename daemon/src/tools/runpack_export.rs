@@ -48,7 +48,8 @@ struct Packed {
 }
 
 async fn call(service: &Service, context: &Context, arguments: Arguments) -> Result<Packed, ToolError> {
-    let scenario = scenario(service, context, arguments.tenant_id, arguments.namespace_id, &arguments.scenario_id)?;
+    let scenario =
+        scenario(service, context, arguments.tenant_id, arguments.namespace_id, &arguments.scenario_id).await?;
     if let (None, Some(target)) = (&service.packs, &arguments.output_dir) {
         service.roots.admit(&context.caller, target)?;
     }

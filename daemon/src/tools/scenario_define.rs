@@ -33,7 +33,7 @@ struct Defined {
 }
 
 async fn call(service: &Service, context: &Context, Arguments { spec }: Arguments) -> Result<Defined, ToolError> {
-    service.enter(context, spec.default_tenant_id, spec.namespace_id)?;
+    service.enter(context, spec.default_tenant_id, spec.namespace_id).await?;
     service.admit(&spec).map_err(ToolError::Arguments)?;
     let scenario_id = spec.scenario_id.clone();
     Ok(Defined { scenario_id, spec_hash: service.scenarios.define(spec)? })

@@ -47,7 +47,7 @@ struct Feedback {
 
 async fn call(service: &Service, context: &Context, arguments: Arguments) -> Result<Told, ToolError> {
     let request = &arguments.request;
-    let scenario = scenario(service, context, request.tenant_id, request.namespace_id, &arguments.scenario_id)?;
+    let scenario = scenario(service, context, request.tenant_id, request.namespace_id, &arguments.scenario_id).await?;
     let answer = service.gatekeeper.next(&scenario, request).await?;
     service.decided(&answer);
 

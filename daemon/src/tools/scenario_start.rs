@@ -26,7 +26,7 @@ impl Admit for Arguments {}
 
 async fn call(service: &Service, context: &Context, arguments: Arguments) -> Result<RunState, ToolError> {
     let config = &arguments.run_config;
-    let scenario = scenario(service, context, config.tenant_id, config.namespace_id, &arguments.scenario_id)?;
+    let scenario = scenario(service, context, config.tenant_id, config.namespace_id, &arguments.scenario_id).await?;
     let gatekeeper = &service.gatekeeper;
     Ok(gatekeeper.start(&scenario, config, arguments.started_at, arguments.issue_entry_packets)?)
 }

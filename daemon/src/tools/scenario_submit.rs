@@ -28,6 +28,6 @@ impl Admit for Arguments {
 
 async fn call(service: &Service, context: &Context, arguments: Arguments) -> Result<SubmitResult, ToolError> {
     let request = &arguments.request;
-    let scenario = scenario(service, context, request.tenant_id, request.namespace_id, &arguments.scenario_id)?;
+    let scenario = scenario(service, context, request.tenant_id, request.namespace_id, &arguments.scenario_id).await?;
     Ok(service.gatekeeper.submit(&scenario, request).await?)
 }

@@ -29,7 +29,7 @@ impl Admit for Arguments {
 
 async fn call(service: &Service, context: &Context, arguments: Arguments) -> Result<TriggerResult, ToolError> {
     let event = &arguments.trigger;
-    let scenario = scenario(service, context, event.tenant_id, event.namespace_id, &arguments.scenario_id)?;
+    let scenario = scenario(service, context, event.tenant_id, event.namespace_id, &arguments.scenario_id).await?;
     let answer = service.gatekeeper.trigger(&scenario, event).await?;
     service.decided(&answer);
     Ok(answer.result)

@@ -39,7 +39,7 @@ struct Item {
 
 async fn call(service: &Service, context: &Context, arguments: Arguments) -> Result<Page, ToolError> {
     let limit = page_limit(arguments.limit)?;
-    service.enter(context, Some(arguments.tenant_id), arguments.namespace_id)?;
+    service.enter(context, Some(arguments.tenant_id), arguments.namespace_id).await?;
     let seen = service.scenarios.list(arguments.namespace_id, arguments.tenant_id);
     let seen = seen.map_err(|error| ToolError::Internal(error.to_string()))?;
     let from = match &arguments.cursor {

@@ -23,7 +23,7 @@ impl Admit for Arguments {}
 
 async fn call(service: &Service, context: &Context, arguments: Arguments) -> Result<Recorded, ToolError> {
     let Arguments { tenant_id, namespace_id, schema_id, version } = arguments;
-    service.may(context, Action::Get, tenant_id, namespace_id)?;
+    service.may(context, Action::Get, tenant_id, namespace_id).await?;
     let key = ShapeKey { tenant_id, namespace_id, schema_id, version };
     let record = service.shapes.shape(&key).map_err(|error| ToolError::Internal(error.to_string()))?;
     let record = record.ok_or_else(|| ToolError::NotFound("schema not found".to_owned()))?;

@@ -42,7 +42,7 @@ struct Cursor {
 async fn call(service: &Service, context: &Context, arguments: Arguments) -> Result<Page, ToolError> {
     let limit = page_limit(arguments.limit)?;
     let Arguments { tenant_id, namespace_id, cursor, .. } = arguments;
-    service.may(context, Action::List, tenant_id, namespace_id)?;
+    service.may(context, Action::List, tenant_id, namespace_id).await?;
     let internal = |error: &dyn std::fmt::Display| ToolError::Internal(error.to_string());
     let after: Option<Cursor> = match cursor {
         None => None,

@@ -36,7 +36,7 @@ pub(super) struct Recorded {
 
 async fn call(service: &Service, context: &Context, arguments: Arguments) -> Result<Recorded, ToolError> {
     let Arguments { record } = arguments;
-    service.may(context, Action::Register, record.tenant_id, record.namespace_id)?;
+    service.may(context, Action::Register, record.tenant_id, record.namespace_id).await?;
     let signed = record.signing.as_ref();
     let signed = signed.is_some_and(|by| !by.key_id.trim().is_empty() && !by.signature.trim().is_empty());
     if service.access.registry.require_signing && !signed {

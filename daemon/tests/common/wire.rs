@@ -58,6 +58,23 @@ impl Process {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Waits until that is said, and ends the process if it is not.
+    pub fn says(&mut self, text: &str) {
+        let pid = Pid::from_child(&self.child);
+        let (said, heard) = std::sync::mpsc::channel::<()>();
+        let watchdog = std::thread::spawn(move || {
+            if heard.recv_timeout(Duration::from_secs(20)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        });
+        let mut talk = String::new();
+        while !talk.contains(text) {
+            assert_ne!(self.talk.read_line(&mut talk).unwrap(), 0, "expected `{text}` in:\n{talk}");
+        }
+        drop(said);
+        watchdog.join().unwrap();
+    }
+
     /// The exit code and the rest of what was said.
     pub fn ended(mut self) -> (Option<i32>, String) {
         let mut talk = String::new();
