@@ -29,6 +29,7 @@ fn commands(above: &[String], found: &mut Vec<(Vec<String>, String)>) {
         // A line further in goes on with what is said of the command above it.
         .filter(|line| !line.starts_with("   "))
         .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
+        .filter(|name| name != "help")
         .collect();
     found.push((above.to_vec(), help));
     for name in names {

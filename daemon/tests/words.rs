@@ -22,6 +22,9 @@ fn commands(above: &[&str], found: &mut Vec<(String, String)>) {
     let list = help.split_once("\nCommands:\n").map_or("", |(_, list)| list).to_owned();
     found.push((above.join(" "), help));
     for line in list.lines().take_while(|line| line.starts_with("  ")).filter(|line| !line.starts_with("   ")) {
+        if line.trim_start().starts_with("help ") {
+            continue;
+        }
         commands(&[above, &[line.split_whitespace().next().unwrap()]].concat(), found);
     }
 }
