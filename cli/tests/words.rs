@@ -77,7 +77,8 @@ fn wrong_input_is_answered_with_its_place_and_what_to_do() {
     let pack = work.path().join("pack");
     copy_pack(&pack);
     fs::write(work.path().join("bad.json"), "{\"a\": 1,\n \"b\": }").unwrap();
-    fs::write(work.path().join("odd.json"), "{\"scenario_id\": \"s\", \"speck\": 1}").unwrap();
+    let scenario = fs::read_to_string(inputs::root().join("daemon/demo/scenario.json")).unwrap();
+    fs::write(work.path().join("odd.json"), scenario.replacen('{', "{\"speck\": 1,", 1)).unwrap();
     fs::write(work.path().join("lock"), "12  pack\n").unwrap();
     // What is said, and the code; the place and the next step are both in it.
     for (args, code, said) in [
@@ -113,7 +114,7 @@ fn wrong_input_is_answered_with_its_place_and_what_to_do() {
         ("verify --recursive https://x/y", 2, vec!["nothing is below it", "hint: name it alone"]),
         // JSON that is none, with line and column; members nobody knows; lines.
         ("authoring validate bad.json", 1, vec!["bad.json: not valid: not JSON: expected value at line 2 column 7"]),
-        ("authoring validate odd.json", 1, vec!["odd.json: not valid", "/speck"]),
+        ("authoring validate odd.json", 1, vec!["odd.json: not valid", "unknown member `/speck`"]),
         ("replay pack --scenario bad.json", 2, vec!["`bad.json`: not JSON: expected value at line 2 column 7"]),
         (
             "verify pack --expect-anchor-policy bad.json",
