@@ -51,6 +51,33 @@ fn complete(title: &str, what: &str, root: Value) -> Value {
     schema
 }
 
+/// What is handed in may leave out what may be null, and the lane that is
+/// meant then; what we write never does, and the types say what we write.
+fn lenient(schema: &mut Value) {
+    let nullable = |schema: &Value| {
+        let says_null = |schema: &Value| {
+            schema["type"] == "null" || schema["type"].as_array().is_some_and(|types| types.contains(&json!("null")))
+        };
+        let either = ["anyOf", "oneOf"].iter().filter_map(|either| schema[*either].as_array()).flatten();
+        says_null(schema) || either.into_iter().any(says_null)
+    };
+    match schema {
+        Value::Object(members) => {
+            let optional = |name: &Value, properties: &Value| {
+                name == "lane" || name.as_str().is_some_and(|name| nullable(&properties[name]))
+            };
+            if let Some(properties) = members.get("properties").cloned()
+                && let Some(Value::Array(required)) = members.get_mut("required")
+            {
+                required.retain(|name| !optional(name, &properties));
+            }
+            members.values_mut().for_each(lenient);
+        }
+        Value::Array(items) => items.iter_mut().for_each(lenient),
+        _ => {}
+    }
+}
+
 fn local(schema: &mut Value, wanted: &mut Vec<String>) {
     match schema {
         Value::Object(members) => {
@@ -70,6 +97,8 @@ fn local(schema: &mut Value, wanted: &mut Vec<String>) {
 fn schemas() -> Vec<(&'static str, Value)> {
     let of = |name: &str| read("schemas/tools/types.json")["$defs"][name].take();
     let config = read("schemas/tools/scenario_start.json")["input"]["properties"]["run_config"].take();
+    let mut state = complete("Run state", "A run with its logs, as `runpack build --state` reads it.", of("run"));
+    lenient(&mut state);
     let findings = read("schemas/report.schema.json")["properties"]["findings"].take();
     vec![
         (
@@ -78,7 +107,7 @@ fn schemas() -> Vec<(&'static str, Value)> {
         ),
         ("trigger", complete("Trigger", "Asks a run for one decision.", of("trigger"))),
         ("run-config", complete("Run config", "How a run is started.", config)),
-        ("run-state", complete("Run state", "A run with its logs, as `runpack build --state` reads it.", of("run"))),
+        ("run-state", state),
         ("manifest", complete("Manifest", "The index of a pack.", of("manifest"))),
         ("findings", complete("Findings", "What `runpack verify` found in one pack.", findings)),
     ]
