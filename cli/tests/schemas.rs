@@ -51,7 +51,7 @@ fn complete(title: &str, what: &str, root: Value) -> Value {
     schema
 }
 
-/// What is handed in may leave out what may be null, and the lane that is
+/// What is handed in may leave out what may be null (details may be anything), and the lane that is
 /// meant then; what we write never does, and the types say what we write.
 fn lenient(schema: &mut Value) {
     let nullable = |schema: &Value| {
@@ -64,7 +64,7 @@ fn lenient(schema: &mut Value) {
     match schema {
         Value::Object(members) => {
             let optional = |name: &Value, properties: &Value| {
-                name == "lane" || name.as_str().is_some_and(|name| nullable(&properties[name]))
+                name == "lane" || name == "details" || name.as_str().is_some_and(|name| nullable(&properties[name]))
             };
             if let Some(properties) = members.get("properties").cloned()
                 && let Some(Value::Array(required)) = members.get_mut("required")
