@@ -100,6 +100,22 @@ servers:
     export RUNPACK_SERVERS="moto=http://127.0.0.1:$moto $keys,azurite=$AZURITE_BLOB_STORAGE_URL,s3rver=http://127.0.0.1:$s3rver S3RVER S3RVER"
     cargo test --locked -p runpack-cli --test servers -- --nocapture
 
+# Every command the documents show is run, every link followed
+docs-test:
+    cargo build --locked --bin runpack
+    cargo test --locked -p runpack-daemon --test documents
+    cargo test --locked -p runpack-cli --test links --test schemas --test words
+
+# Pages of `runpack report` in Chromium (Debian's package), driven by playwright-core; pictures with RUNPACK_BLESS=1
+browser:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    if [ ! -d target/browser/node_modules/playwright-core ]; then
+        mkdir -p target/browser
+        npm install --prefix target/browser --silent --no-audit --no-fund --ignore-scripts playwright-core@1.64.1
+    fi
+    RUNPACK_REQUIRE=chromium cargo test --locked -p runpack-cli --test browser -- --nocapture
+
 # Publishing to a bucket and verifying there, beside `aws s3 cp` and, if it is installed, `rclone copy`
 bench-buckets *ARGS:
     #!/usr/bin/env bash
@@ -129,7 +145,7 @@ bench-server *ARGS:
     cargo build --locked --release --bin runpackd
     python3 testdata/bench_server.py --runpackd "${CARGO_TARGET_DIR:-target}/release/runpackd" {{ ARGS }}
 
-# What takes too long for every change: kill -9 in 1,000 exports on a release build, in 100 pushes, of 100 bucket servers and in 1,000 rounds of our own, half an hour of work under everything clients do, a run of 1,000,000 triggers, 100,000 losses of power, 10,000 honest packs, fuzzing
+# What takes too long for every change: kill -9 in 1,000 exports on a release build, in 100 pushes, of 100 bucket servers and in 1,000 rounds of our own, half an hour of work under everything clients do, a run of 1,000,000 triggers, 100,000 losses of power, 10,000 honest packs, pages in a browser, fuzzing
 nightly:
     RUNPACK_KILL_ROUNDS=1000 cargo test --locked --release -p runpack-daemon --test kill -- --nocapture
     RUNPACK_KILL_ROUNDS=1000 cargo test --locked --release -p runpack-daemon --test killed_store -- --nocapture
@@ -139,6 +155,7 @@ nightly:
     RUNPACK_DEEP=1 cargo test --locked --release -p runpack-cli --test memory -- --nocapture
     RUNPACK_DEEP=1 cargo test --locked --release -p runpack-daemon --test million -- --nocapture
     RUNPACK_DEEP=1 cargo test --locked -p runpack-core --test honest -- --nocapture
+    just browser
     just fuzz 300
 
 # Each fuzz target for so many seconds, from the kept corpus. What is found stays below target/fuzz: keep what it teaches in testdata/fuzz

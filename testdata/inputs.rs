@@ -60,6 +60,21 @@ pub fn strace() -> bool {
     false
 }
 
+/// Chromium, and the directory with the modules that drive it (`just browser`),
+/// if both are there.
+pub fn browser() -> Option<(PathBuf, PathBuf)> {
+    let named = std::env::var_os("RUNPACK_CHROMIUM").map(PathBuf::from);
+    let chromium = named.unwrap_or_else(|| PathBuf::from("/usr/bin/chromium"));
+    let modules = root().join("target/browser");
+    if chromium.exists() && modules.join("node_modules/playwright-core").exists() {
+        return Some((chromium, modules));
+    }
+    let required = std::env::var("RUNPACK_REQUIRE").unwrap_or_default();
+    assert!(!required.split(',').any(|name| name == "chromium"), "chromium is required and absent (`just browser`)");
+    absent("chromium, or what drives it (`just browser`), is not there; how pages look");
+    None
+}
+
 /// Says that something was not tested. Written past the test runner, which
 /// keeps what a passing test prints to itself.
 pub fn absent(what: &str) {

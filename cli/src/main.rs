@@ -6,12 +6,15 @@ mod batch;
 mod commands;
 mod formats;
 mod out;
+mod page;
 mod progress;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use commands::{COULD_NOT, authoring, build, diff, explain, keygen, pin, pull, replay, seal, show, sign, verify};
+use clap::{CommandFactory, Parser, Subcommand};
+use commands::{
+    COULD_NOT, authoring, build, diff, explain, generate, keygen, pin, pull, replay, report, seal, show, sign, verify,
+};
 #[cfg(feature = "object-store")]
 use commands::{gc, ls, mirror, push};
 
@@ -31,6 +34,7 @@ enum Command {
     Verify(Box<verify::VerifyArgs>),
     Replay(replay::ReplayArgs),
     Show(show::ShowArgs),
+    Report(report::ReportArgs),
     Diff(diff::DiffArgs),
     Pin(pin::PinArgs),
     Keygen(keygen::KeygenArgs),
@@ -61,6 +65,8 @@ enum Command {
     #[cfg(feature = "object-store")]
     Gc(gc::GcArgs),
     Authoring(authoring::AuthoringArgs),
+    #[command(hide = true)]
+    Generate(generate::GenerateArgs),
 }
 
 fn main() -> ExitCode {
@@ -70,6 +76,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::verify(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::Show(args) => show::show(&args),
+        Command::Report(args) => report::report(&args),
         Command::Diff(args) => diff::diff(&args),
         Command::Pin(args) => pin::pin(&args),
         Command::Keygen(args) => keygen::keygen(&args),
@@ -88,6 +95,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "object-store")]
         Command::Gc(args) => gc::gc(&args),
         Command::Authoring(args) => authoring::authoring(&args),
+        Command::Generate(args) => generate::generate(&args, Cli::command()),
     };
     outcome.unwrap_or_else(|error| {
         out::talk(format_args!("error: {error}"));

@@ -244,25 +244,3 @@ fn build_makes_the_same_pack_from_the_same_state() {
     assert!(err.contains("--max-artifact-bytes"), "{err}");
     assert_eq!(fs::read_dir(work.path()).unwrap().count(), 5, "nothing is left beside the pack");
 }
-
-#[test]
-fn help_names_exit_codes_and_gives_an_example() {
-    for command in [
-        vec!["verify"],
-        vec!["replay"],
-        vec!["diff"],
-        vec!["pin"],
-        vec!["explain"],
-        vec!["show"],
-        vec!["seal"],
-        vec!["unseal"],
-        vec!["build"],
-        vec!["authoring", "validate"],
-        vec!["authoring", "normalize"],
-    ] {
-        let (code, out, _) = told(command.iter().copied().chain(["--help"]));
-        assert_eq!(code, 0);
-        assert!(out.contains("Exit codes: 0 ") && out.contains("\n\nExample:\n  runpack "), "{command:?}: {out}");
-        assert!(out.lines().count() <= 50, "{command:?} fits no screen");
-    }
-}

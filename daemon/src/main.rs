@@ -3,10 +3,10 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use runpack_core::model::RunStatus;
 use runpackd_lib::client::ClientError;
-use runpackd_lib::commands::{call, config, demo, mcp, run, serve, store};
+use runpackd_lib::commands::{call, config, demo, generate, mcp, run, serve, store};
 use runpackd_lib::talk::{self, LogArgs, printable};
 use runpackd_lib::tools::THREADS;
 use tokio::runtime::Builder;
@@ -33,6 +33,8 @@ enum Command {
     Tools(call::ToolsArgs),
     Config(config::ConfigCommand),
     Store(Box<store::StoreArgs>),
+    #[command(hide = true)]
+    Generate(generate::GenerateArgs),
 }
 
 fn main() -> ExitCode {
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
             say(&text);
             ExitCode::SUCCESS
         }),
+        Command::Generate(args) => generate::generate(&args, Cli::command()).map(|()| ExitCode::SUCCESS),
         Command::Store(args) => store::store(&args).map(|(text, whole)| {
             say(&text);
             if whole { ExitCode::SUCCESS } else { ExitCode::from(1) }

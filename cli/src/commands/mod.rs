@@ -7,6 +7,7 @@ pub(crate) mod diff;
 pub(crate) mod explain;
 #[cfg(feature = "object-store")]
 pub(crate) mod gc;
+pub(crate) mod generate;
 pub(crate) mod keygen;
 #[cfg(feature = "object-store")]
 pub(crate) mod ls;
@@ -17,13 +18,14 @@ pub(crate) mod pull;
 #[cfg(feature = "object-store")]
 pub(crate) mod push;
 pub(crate) mod replay;
+pub(crate) mod report;
 pub(crate) mod seal;
 pub(crate) mod show;
 pub(crate) mod sign;
 pub(crate) mod trust;
 pub(crate) mod verify;
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -34,7 +36,9 @@ use runpack_core::model::ScenarioSpec;
 use runpack_core::pack::layout::ARTIFACT_BYTES_MAX;
 use runpack_core::pack::{Pack, PackReader, Report, Verdict, VerifyOptions, verify};
 use runpack_core::read::{self, Admit, Profile, Unknown};
-use runpack_storage::packs::{Links, Location, ReadOptions, Stores, directory, in_object_storage, is_web, shown};
+use runpack_storage::packs::{
+    Links, Location, LocationError, OpenFault, ReadOptions, Stores, directory, in_object_storage, is_web, shown,
+};
 use serde::de::DeserializeOwned;
 
 use crate::batch;
@@ -105,7 +109,10 @@ impl ReadArgs {
         let location = Location::parse(path, self.manifest.as_deref()).map_err(|error| error.to_string())?;
         let links = if self.allow_hard_links { Links::Any } else { Links::Single };
         let options = ReadOptions { links, artifact_bytes_max: self.max_artifact_bytes, stores: self.stores()? };
-        let reader = location.open(&options).map_err(|error| error.to_string())?;
+        let reader = location.open(&options).map_err(|error| match error {
+            LocationError::Open(OpenFault::NotFound { .. }) => format!("{error}\n{RELATIVE}"),
+            error => error.to_string(),
+        })?;
         Ok((reader, location.manifest_name().to_owned()))
     }
 
@@ -146,6 +153,9 @@ pub(crate) fn packs_below(read: &ReadArgs, root: &str) -> Result<Vec<String>, St
         ));
     }
     let root = directory(root).map_err(|error| error.to_string())?;
+    if !root.exists() {
+        return Err(format!("`{}` not found\n{RELATIVE}", root.display()));
+    }
     batch::packs_below(&root, read.manifest.as_deref())
 }
 
@@ -187,9 +197,20 @@ impl Form {
 /// state may be larger than a scenario.
 pub(crate) const INPUT_BYTES_MAX: u64 = 128 * 1024 * 1024;
 
+/// What to do about a file that is not there.
+const RELATIVE: &str = "hint: a path is taken from the working directory; `ls` says what is there";
+
 /// Reads an input file of at most `limit` bytes.
 pub(crate) fn read_input(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
-    let failed = |error: std::io::Error| format!("cannot read `{}`: {error}", path.display());
+    let failed = |error: io::Error| {
+        let hint = match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => format!("\n{RELATIVE}"),
+            io::ErrorKind::PermissionDenied => "\nhint: whoever runs this must be allowed to read it".to_owned(),
+            io::ErrorKind::IsADirectory => "\nhint: name a file in it".to_owned(),
+            _ => String::new(),
+        };
+        format!("cannot read `{}`: {error}{hint}", path.display())
+    };
     let file = std::fs::File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;

@@ -87,7 +87,8 @@ struct ExpectArgs {
     expect_policy: Option<PathBuf>,
 }
 
-fn digest(text: &str) -> Result<Digest, String> {
+/// 64 hexadecimal digits, with or without the name of the hash before them.
+pub(super) fn digest(text: &str) -> Result<Digest, String> {
     text.strip_prefix("sha256:").unwrap_or(text).parse().map_err(|error| format!("{error}"))
 }
 
@@ -100,7 +101,7 @@ fn namespace(text: &str) -> Result<NamespaceId, String> {
 }
 
 /// Packs read from object storage at a time.
-const REMOTE_JOBS: usize = 16;
+pub(super) const REMOTE_JOBS: usize = 16;
 
 /// How deep to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

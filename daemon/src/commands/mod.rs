@@ -8,6 +8,8 @@ pub mod config;
 #[allow(missing_docs, reason = "the arguments' docs are the help")]
 pub mod demo;
 #[allow(missing_docs, reason = "the arguments' docs are the help")]
+pub mod generate;
+#[allow(missing_docs, reason = "the arguments' docs are the help")]
 pub mod mcp;
 #[allow(missing_docs, reason = "the arguments' docs are the help")]
 pub mod run;

@@ -36,18 +36,39 @@ pub struct StoreArgs {
 #[derive(Debug, Subcommand)]
 enum StoreCommand {
     /// List runs: one JSON object a line
+    #[command(
+        after_help = "Exit codes: 0 done, 2 it could not be done.\n\nExample:\n  runpackd store list --store decision-gate.db --tenant 1"
+    )]
     List(ListArgs),
     /// Print a run as `scenario_start` gives it, canonical JSON
+    #[command(
+        after_help = "Exit codes: 0 done, 2 it could not be done.\n\nExample:\n  runpackd store get --store decision-gate.db --run run-1"
+    )]
     Get(GetArgs),
     /// Export a run as a pack
+    #[command(
+        after_help = "Exit codes: 0 done, 2 it could not be done.\n\nExample:\n  runpackd store export --store decision-gate.db --run run-1 --generated-at logical:1 --out run-1"
+    )]
     Export(Box<ExportArgs>),
     /// Check every run: each entry against its digest and the entry before, each head against its entries
+    #[command(
+        after_help = "Exit codes: 0 done, 1 the store is damaged, 2 it could not be done.\n\nExample:\n  runpackd store verify --store decision-gate.db"
+    )]
     Verify(FileArgs),
     /// Remove closed runs, whole; a tombstone stays
+    #[command(
+        after_help = "Exit codes: 0 done, 2 it could not be done.\n\nExample:\n  runpackd store prune --store decision-gate.db --closed --remove"
+    )]
     Prune(PruneArgs),
     /// Copy the store as it is at one moment, also while a daemon writes
+    #[command(
+        after_help = "Exit codes: 0 done, 2 it could not be done.\n\nExample:\n  runpackd store backup --store decision-gate.db --to copy.db"
+    )]
     Backup(BackupArgs),
     /// Take in the runs and data shapes of a Decision Gate store (schema version 4), which stays as it is
+    #[command(
+        after_help = "Exit codes: 0 done, 2 it could not be done.\n\nExample:\n  runpackd store import --store decision-gate.db old.db"
+    )]
     Import(ImportArgs),
     /// The scenarios that are kept
     Scenario(ScenarioArgs),
@@ -177,10 +198,19 @@ struct ScenarioArgs {
 #[derive(Debug, Subcommand)]
 enum ScenarioCommand {
     /// List scenarios: one JSON object a line
+    #[command(
+        after_help = "Exit codes: 0 done, 2 it could not be done.\n\nExample:\n  runpackd store scenario list --store decision-gate.db"
+    )]
     List(FileArgs),
     /// Keep a scenario, as `scenario_define` does
+    #[command(
+        after_help = "Exit codes: 0 done, 2 it could not be done.\n\nExample:\n  runpackd store scenario define --store decision-gate.db scenario.json"
+    )]
     Define(DefineArgs),
     /// Free an id for another scenario; runs of this one take no more calls
+    #[command(
+        after_help = "Exit codes: 0 done, 2 it could not be done.\n\nExample:\n  runpackd store scenario retire --store decision-gate.db release"
+    )]
     Retire(RetireArgs),
 }
 

@@ -50,6 +50,59 @@ fn trusted(mut record: EvidenceRecord, needed: Lane) -> EvidenceRecord {
     record
 }
 
+/// A requirement with what each of its nodes came to: the working behind a gate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judged<'a> {
+    /// The node.
+    pub node: &'a Requirement,
+    /// What it came to.
+    pub status: TriState,
+    /// The same of its members, in order.
+    pub members: Vec<Judged<'a>>,
+}
+
+/// Works a requirement out again on judged evidence, for showing: every node by
+/// the rules that gates are decided by. What has no evidence is Unknown, and so
+/// is what lies deeper than [`GROUP_DEPTH_MAX`] and everything above it.
+///
+/// `evidence` is ordered by condition id, as records are.
+pub fn working<'a>(requirement: &'a Requirement, evidence: &[EvidenceRecord], logic: Logic) -> Judged<'a> {
+    judged(requirement, 0, evidence, logic).0
+}
+
+/// The node, and whether something in it is too deep.
+fn judged<'a>(node: &'a Requirement, depth: usize, evidence: &[EvidenceRecord], logic: Logic) -> (Judged<'a>, bool) {
+    let inner: &[Requirement] = match node {
+        Requirement::Condition(_) => &[],
+        Requirement::Not(inner) => std::slice::from_ref(inner),
+        Requirement::And(members) | Requirement::Or(members) => members,
+        Requirement::RequireGroup { reqs, .. } => reqs,
+    };
+    let mut too_deep = depth > GROUP_DEPTH_MAX;
+    let inner = if too_deep { &[] } else { inner };
+    let mut members = Vec::with_capacity(inner.len());
+    for member in inner {
+        let (member, deep) = judged(member, depth + 1, evidence, logic);
+        too_deep |= deep;
+        members.push(member);
+    }
+    let operands: Vec<_> = members.iter().map(|member| member.status).collect();
+    let status = match node {
+        _ if too_deep => TriState::Unknown,
+        Requirement::Condition(id) => status_of(evidence, id),
+        Requirement::Not(_) => operands.first().copied().map_or(TriState::Unknown, not),
+        Requirement::And(_) => fold(&operands, TriState::False, logic),
+        Requirement::Or(_) => fold(&operands, TriState::True, logic),
+        Requirement::RequireGroup { min, .. } => group(usize::from(*min), &operands),
+    };
+    (Judged { node, status, members }, too_deep)
+}
+
+fn status_of(evidence: &[EvidenceRecord], id: &ConditionId) -> TriState {
+    let found = evidence.binary_search_by(|record| record.condition_id.cmp(id));
+    found.map_or(TriState::Unknown, |index| evidence[index].status)
+}
+
 struct Walk<'a> {
     /// Ordered by condition id.
     evidence: &'a [EvidenceRecord],
@@ -90,8 +143,7 @@ impl Walk<'_> {
     }
 
     fn leaf(&mut self, id: &ConditionId) -> TriState {
-        let found = self.evidence.binary_search_by(|record| record.condition_id.cmp(id));
-        let status = found.map_or(TriState::Unknown, |index| self.evidence[index].status);
+        let status = status_of(self.evidence, id);
         self.trace.push(GateTraceEntry { condition_id: id.clone(), status });
         status
     }
@@ -128,5 +180,54 @@ fn group(min: usize, operands: &[TriState]) -> TriState {
         TriState::False
     } else {
         TriState::Unknown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::EvidenceResult;
+
+    /// Trees by counting: each number is another shape.
+    fn tree(seed: &mut u64, depth: usize) -> Requirement {
+        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let pick = *seed >> 33;
+        let mut members = || (0..pick / 8 % 4).map(|_| tree(seed, depth + 1)).collect::<Vec<_>>();
+        match if depth > 4 { 0 } else { pick % 6 } {
+            0 | 1 => Requirement::Condition(["a", "b", "c", "nobody"][(pick / 8 % 4) as usize].into()),
+            2 => Requirement::Not(Box::new(tree(seed, depth + 1))),
+            3 => Requirement::And(members()),
+            4 => Requirement::Or(members()),
+            _ => Requirement::RequireGroup { min: (pick / 64 % 4) as u8, reqs: members() },
+        }
+    }
+
+    #[test]
+    fn the_working_comes_to_what_the_gate_came_to() {
+        let record = |id: &str, status| EvidenceRecord {
+            condition_id: id.into(),
+            result: EvidenceResult::empty(Lane::Verified),
+            status,
+        };
+        let evidence = [record("a", TriState::True), record("b", TriState::False), record("c", TriState::Unknown)];
+        let mut deep = Requirement::Condition("a".into());
+        for _ in 0..GROUP_DEPTH_MAX {
+            deep = Requirement::And(vec![deep]);
+        }
+        let mut trees = vec![Requirement::And(vec![deep.clone()]), deep];
+        let mut seed = 20_240_309;
+        trees.extend((0..2_000).map(|_| tree(&mut seed, 0)));
+        let mut seen = [0; 3];
+        for tree in &trees {
+            for logic in [Logic::Kleene, Logic::Bochvar] {
+                let mut walk = Walk { evidence: &evidence, logic, trace: Vec::new() };
+                let status = walk.node(tree, 0).unwrap_or(TriState::Unknown);
+                assert_eq!(working(tree, &evidence, logic).status, status, "{tree:?}");
+                seen[status as usize] += 1;
+            }
+        }
+        assert_eq!(working(&trees[0], &evidence, Logic::Kleene).status, TriState::Unknown);
+        assert_eq!(working(&trees[1], &evidence, Logic::Kleene).status, TriState::True);
+        assert!(seen.iter().all(|count| *count > 100), "{seen:?}");
     }
 }

@@ -21,7 +21,7 @@ use crate::model::{AnchorPolicy, Lane, ProviderId};
 pub use call::{SubmitOutcome, provider_missing, record_call, status, submission_conflict, submit};
 pub use condition::{AnchorFault, Evidence, anchor_fault, judge};
 pub use decide::{Step, decide, precheck};
-pub use gate::GROUP_DEPTH_MAX;
+pub use gate::{GROUP_DEPTH_MAX, Judged, working};
 pub use packet::{IssueError, content_hash};
 pub use plan::{DecideError, Plan, plan};
 pub use policy::{

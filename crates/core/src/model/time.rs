@@ -79,6 +79,19 @@ impl Timestamp {
         }
     }
 
+    /// Milliseconds as a date and a time in UTC, for people. `None` for a
+    /// counter, and before the year 0 or after 9999.
+    pub fn utc(self) -> Option<String> {
+        let Self::UnixMillis(millis) = self else { return None };
+        let (year, month, day) = Date::from_days(millis.div_euclid(86_400_000));
+        let of_day = millis.rem_euclid(86_400_000);
+        let (hour, minute, second) = (of_day / 3_600_000, of_day / 60_000 % 60, of_day / 1_000 % 60);
+        let fraction = of_day % 1_000;
+        (0..=9999)
+            .contains(&year)
+            .then(|| format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{fraction:03}Z"))
+    }
+
     /// The type and value of the anchor that the `time` provider gives.
     pub fn anchor(self) -> (&'static str, String) {
         match self {
@@ -307,6 +320,18 @@ mod tests {
         ] {
             assert_eq!(date(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_time_for_people_is_read_back_as_the_same_time() {
+        for millis in [0, -1, 1, 951_782_400_000, 1_710_000_000_123, -62_167_219_200_000, 253_402_300_799_999] {
+            let text = Timestamp::UnixMillis(millis).utc().unwrap();
+            assert_eq!(Instant::parse(&text).map(Instant::unix_millis), Some(millis), "{text}");
+        }
+        for millis in [-62_167_219_200_001, 253_402_300_800_000, i64::MIN, i64::MAX] {
+            assert_eq!(Timestamp::UnixMillis(millis).utc(), None, "{millis}");
+        }
+        assert_eq!(Timestamp::Logical(1).utc(), None);
     }
 
     #[test]

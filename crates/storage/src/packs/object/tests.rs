@@ -229,6 +229,7 @@ impl Large {
             run: &state,
             options: &options,
             include_verification: false,
+            attest: None,
         })
         .unwrap();
         let pack = DirectoryReader::open(&dir.path().join("pack")).unwrap();

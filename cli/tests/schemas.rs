@@ -1,0 +1,290 @@
+//! JSON Schemas for what people write and programs read. They are composed of
+//! `schemas/tools/types.json`, which says once what the types are, and are held
+//! against the readers: whatever a reader takes a schema takes, and what is
+//! missing or unknown to one is so to the other.
+//!
+//! Written down again with `RUNPACK_BLESS=1`.
+
+#![allow(clippy::unwrap_used, reason = "a test reads its own data")]
+
+mod common;
+#[path = "../../testdata/inputs.rs"]
+mod inputs;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use jsonschema::Validator;
+use runpack_core::engine::Scenario;
+use runpack_core::model::{RunConfig, RunState, ScenarioSpec, TriggerEvent};
+use runpack_core::pack::Manifest;
+use runpack_core::read::{Unknown, ingest, recorded};
+use serde_json::{Map, Value, json};
+
+const TYPE: &str = "types.json#/$defs/";
+
+fn read(path: &str) -> Value {
+    serde_json::from_slice(&fs::read(inputs::root().join(path)).unwrap()).unwrap()
+}
+
+/// A schema complete by itself: the types it refers to come with it.
+fn complete(title: &str, what: &str, root: Value) -> Value {
+    let types = read("schemas/tools/types.json")["$defs"].take();
+    let (mut schema, mut defs, mut wanted) = (root, Map::new(), Vec::new());
+    local(&mut schema, &mut wanted);
+    while let Some(name) = wanted.pop() {
+        if !defs.contains_key(&name) {
+            let mut body = types[&name].clone();
+            assert!(body.is_object(), "{name}");
+            local(&mut body, &mut wanted);
+            defs.insert(name, body);
+        }
+    }
+    let members = schema.as_object_mut().unwrap();
+    members.insert("$schema".to_owned(), "https://json-schema.org/draft/2020-12/schema".into());
+    members.insert("title".to_owned(), title.into());
+    members.insert("description".to_owned(), what.into());
+    if !defs.is_empty() {
+        defs.sort_keys();
+        members.insert("$defs".to_owned(), Value::Object(defs));
+    }
+    schema
+}
+
+/// What is handed in may leave out what may be null (details may be anything), and the lane that is
+/// meant then; what we write never does, and the types say what we write.
+fn lenient(schema: &mut Value) {
+    let nullable = |schema: &Value| {
+        let says_null = |schema: &Value| {
+            schema["type"] == "null" || schema["type"].as_array().is_some_and(|types| types.contains(&json!("null")))
+        };
+        let either = ["anyOf", "oneOf"].iter().filter_map(|either| schema[*either].as_array()).flatten();
+        says_null(schema) || either.into_iter().any(says_null)
+    };
+    match schema {
+        Value::Object(members) => {
+            let optional = |name: &Value, properties: &Value| {
+                name == "lane" || name == "details" || name.as_str().is_some_and(|name| nullable(&properties[name]))
+            };
+            if let Some(properties) = members.get("properties").cloned()
+                && let Some(Value::Array(required)) = members.get_mut("required")
+            {
+                required.retain(|name| !optional(name, &properties));
+            }
+            members.values_mut().for_each(lenient);
+        }
+        Value::Array(items) => items.iter_mut().for_each(lenient),
+        _ => {}
+    }
+}
+
+fn local(schema: &mut Value, wanted: &mut Vec<String>) {
+    match schema {
+        Value::Object(members) => {
+            if let Some(Value::String(to)) = members.get_mut("$ref") {
+                let name = to.strip_prefix(TYPE).unwrap_or_else(|| panic!("{to} leads elsewhere")).to_owned();
+                *to = format!("#/$defs/{name}");
+                wanted.push(name);
+            }
+            members.values_mut().for_each(|member| local(member, wanted));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| local(item, wanted)),
+        _ => {}
+    }
+}
+
+/// Every schema that is composed, by the name of its file.
+fn schemas() -> Vec<(&'static str, Value)> {
+    let of = |name: &str| read("schemas/tools/types.json")["$defs"][name].take();
+    let config = read("schemas/tools/scenario_start.json")["input"]["properties"]["run_config"].take();
+    let mut state = complete("Run state", "A run with its logs, as `runpack build --state` reads it.", of("run"));
+    lenient(&mut state);
+    // The tools' types leave open what this page does not: a pack's reader is exact.
+    let mut manifest = of("manifest");
+    let text = json!({"type": "string"});
+    let exact = |properties: Value, required: &[&str]| json!({"type": "object", "additionalProperties": false, "properties": properties, "required": required});
+    let requirement = exact(
+        json!({"anchor_type": text, "required_fields": {"type": "array", "items": text}}),
+        &["anchor_type", "required_fields"],
+    );
+    let provider = exact(json!({"provider_id": text, "requirement": requirement}), &["provider_id", "requirement"]);
+    manifest["properties"]["anchor_policy"] =
+        exact(json!({"providers": {"type": "array", "minItems": 1, "items": provider}}), &[]);
+    let findings = read("schemas/report.schema.json")["properties"]["findings"].take();
+    vec![
+        (
+            "scenario",
+            complete("Scenario", "What a process may do, and which evidence must hold before it does.", of("scenario")),
+        ),
+        ("trigger", complete("Trigger", "Asks a run for one decision.", of("trigger"))),
+        ("run-config", complete("Run config", "How a run is started.", config)),
+        ("run-state", state),
+        ("manifest", complete("Manifest", "The index of a pack.", manifest)),
+        ("findings", complete("Findings", "What `runpack verify` found in one pack.", findings)),
+    ]
+}
+
+fn validator(name: &str) -> Validator {
+    let schema = schemas().into_iter().find(|(known, _)| *known == name).unwrap().1;
+    jsonschema::draft202012::new(&schema).unwrap()
+}
+
+#[test]
+fn schemas_are_what_the_types_say() {
+    for (name, schema) in schemas() {
+        jsonschema::draft202012::meta::validate(&schema).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let page = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+        let file = inputs::root().join(format!("schemas/{name}.schema.json"));
+        if std::env::var_os("RUNPACK_BLESS").is_some() {
+            fs::write(&file, &page).unwrap();
+        }
+        assert_eq!(fs::read_to_string(file).unwrap(), page, "run `just bless` and read the difference");
+    }
+}
+
+#[track_caller]
+fn takes(validator: &Validator, value: &Value, whence: &Path) {
+    let wrong: Vec<_> =
+        validator.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    assert!(wrong.is_empty(), "{}: {wrong:?}", whence.display());
+}
+
+/// The blocks of JSON in the documents, with where they begin.
+fn blocks() -> Vec<(PathBuf, Value)> {
+    let mut pages: Vec<_> =
+        fs::read_dir(inputs::root().join("docs")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    pages.push(inputs::root().join("README.md"));
+    let mut found = Vec::new();
+    for page in pages.iter().filter(|page| page.extension().is_some_and(|extension| extension == "md")) {
+        let text = fs::read_to_string(page).unwrap();
+        for block in text.split("```json\n").skip(1) {
+            if let Ok(value) = serde_json::from_str(block.split("```").next().unwrap()) {
+                found.push((page.clone(), value));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_example_is_what_its_schema_says() {
+    let root = inputs::root();
+    let [scenario, trigger, config, state, manifest, findings] =
+        ["scenario", "trigger", "run-config", "run-state", "manifest", "findings"].map(validator);
+    let json = |path: &str| (root.join(path), read(path));
+    for (path, value) in [
+        json("daemon/demo/scenario.json"),
+        json("testdata/packs/source/rich/scenario.json"),
+        json("testdata/packs/good/rich/artifacts/scenario_spec.json"),
+        json("testdata/packs/good/release-gate/artifacts/scenario_spec.json"),
+    ] {
+        takes(&scenario, &value, &path);
+    }
+    let (path, value) = json("daemon/demo/run-config.json");
+    takes(&config, &value, &path);
+    let (path, value) = json("testdata/packs/source/rich/state.json");
+    takes(&state, &value, &path);
+    for pack in ["rich", "release-gate"] {
+        let (path, value) = json(&format!("testdata/packs/good/{pack}/manifest.json"));
+        takes(&manifest, &value, &path);
+        let (path, value) = json(&format!("testdata/packs/good/{pack}/artifacts/triggers.json"));
+        value.as_array().unwrap().iter().for_each(|record| takes(&trigger, &record["event"], &path));
+    }
+    let work = tempfile::tempdir().unwrap();
+    common::copy_pack(work.path());
+    fs::write(work.path().join("artifacts/decisions.json"), "[{}]").unwrap();
+    let (_, out, _) = common::told(["verify", "--format", "json", common::text(work.path())]);
+    let found = serde_json::from_str::<Value>(&out).unwrap()["findings"].take();
+    assert!(found.as_array().unwrap().len() > 1);
+    takes(&findings, &found, work.path());
+    assert!(!findings.is_valid(&json!([{"code": "RP9999"}])));
+    // What the documents show whole is told by its members.
+    let mut seen = 0;
+    for (page, block) in blocks() {
+        let has = |members: &[&str]| members.iter().all(|member| block.get(member).is_some());
+        for (members, validator) in [
+            (&["scenario_id", "stages", "conditions"][..], &scenario),
+            (&["trigger_id", "source_id", "kind"], &trigger),
+            (&["dispatch_targets", "policy_tags", "run_id"], &config),
+            (&["manifest_version", "integrity"], &manifest),
+        ] {
+            if has(members) {
+                takes(validator, &block, &page);
+                seen += 1;
+            }
+        }
+    }
+    println!("{seen} examples of the documents");
+}
+
+/// Every place of a value.
+fn places(value: &Value, at: &str, found: &mut Vec<String>) {
+    found.push(at.to_owned());
+    match value {
+        Value::Object(members) => members.iter().for_each(|(name, member)| {
+            places(member, &format!("{at}/{}", name.replace('~', "~0").replace('/', "~1")), found);
+        }),
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(index, item)| places(item, &format!("{at}/{index}"), found));
+        }
+        _ => {}
+    }
+}
+
+/// Spoils `good` in every place, one at a time, and asks schema and reader.
+fn agree(name: &str, good: &Value, reads: impl Fn(&[u8]) -> bool) {
+    let validator = validator(name);
+    let mut at = Vec::new();
+    places(good, "", &mut at);
+    // Free-form values hold anything; whatever lies in them is the author's.
+    let free = |at: &str| ["/expected", "/params", "/value", "/details"].iter().any(|inner| at.contains(inner));
+    let (mut refused, mut taken) = (0, 0);
+    for place in at.iter().filter(|place| !free(place)) {
+        let mut spoilt = Vec::new();
+        if let Some(Value::Object(members)) = good.pointer(place) {
+            for member in members.keys() {
+                let mut one = good.clone();
+                one.pointer_mut(place).unwrap().as_object_mut().unwrap().remove(member);
+                spoilt.push((format!("{place} without {member}"), one, true));
+            }
+            let mut one = good.clone();
+            one.pointer_mut(place).unwrap().as_object_mut().unwrap().insert("unheard_of".to_owned(), json!(1));
+            spoilt.push((format!("{place} with a stranger"), one, true));
+        }
+        for other in [json!(null), json!("x"), json!(7), json!(-1), json!(1.5), json!([]), json!({}), json!(true)] {
+            let mut one = good.clone();
+            *one.pointer_mut(place).unwrap() = other.clone();
+            spoilt.push((format!("{place} is {other}"), one, false));
+        }
+        for (what, one, both) in spoilt {
+            let (schema, reader) = (validator.is_valid(&one), reads(one.to_string().as_bytes()));
+            assert!(schema || !reader, "{name}: the reader takes it and the schema does not: {what}");
+            assert!(!both || schema == reader, "{name}: the schema takes it and the reader does not: {what}");
+            if schema { taken += 1 } else { refused += 1 }
+        }
+    }
+    assert!(refused > 20 && taken > 0, "{name}: {refused} refused, {taken} taken");
+}
+
+#[test]
+fn schemas_take_what_readers_take() {
+    let scenario =
+        |bytes: &[u8]| ingest::<ScenarioSpec>(bytes, Unknown::Refuse).is_ok_and(|spec| Scenario::new(spec).is_ok());
+    agree("scenario", &read("testdata/packs/source/rich/scenario.json"), scenario);
+    let triggers = read("testdata/packs/good/rich/artifacts/triggers.json");
+    agree("trigger", &triggers[1]["event"], |bytes| ingest::<TriggerEvent>(bytes, Unknown::Refuse).is_ok());
+    agree("run-config", &read("daemon/demo/run-config.json"), |bytes| {
+        ingest::<RunConfig>(bytes, Unknown::Refuse).is_ok()
+    });
+    let mut state = read("testdata/packs/source/rich/state.json");
+    // One of each kind is enough.
+    for log in ["triggers", "gate_evals", "decisions", "packets", "submissions", "tool_calls"] {
+        state[log].as_array_mut().unwrap().truncate(3);
+    }
+    agree("run-state", &state, |bytes| ingest::<RunState>(bytes, Unknown::Refuse).is_ok());
+    // A record is exactly what a writer writes: read and written again it is the same.
+    agree("manifest", &read("testdata/packs/good/rich/manifest.json"), |bytes| {
+        let again = recorded::<Manifest>(bytes).ok().and_then(|manifest| serde_json::to_value(manifest).ok());
+        again == serde_json::from_slice(bytes).ok()
+    });
+}
