@@ -95,7 +95,18 @@ fn a_million_triggers_go_through_128_mebibytes() {
     did(
         "store export",
         runpackd()
-            .args(["store", "export", "--store", "runs.db", "--run", "r", "--out", "again"])
+            .args([
+                "store",
+                "export",
+                "--store",
+                "runs.db",
+                "--run",
+                "r",
+                "--out",
+                "again",
+                "--generated-at",
+                "logical:1",
+            ])
             .args(["--max-artifact-bytes", &bytes]),
     );
     let mut verifying = Command::new(std::env::current_exe().unwrap());
