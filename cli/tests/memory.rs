@@ -6,14 +6,16 @@
 
 #[path = "../../testdata/inputs.rs"]
 mod inputs;
+#[path = "../../testdata/peak.rs"]
+mod peak;
 #[path = "common/s3.rs"]
 mod s3;
 
 use std::fs;
 use std::io::{self, Read};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::{Command, Stdio};
 
+use peak::peak;
 use runpack_core::canon::{Digest, Hasher, to_vec};
 use runpack_core::pack::layout::MANIFEST_NAME;
 use runpack_core::pack::{FileHash, Listed, PackReader, ReadFault};
@@ -77,23 +79,6 @@ impl PackReader for Swollen {
             path => self.pack.open(path, bytes_max),
         }
     }
-}
-
-/// Waits; the most memory it had, in KiB.
-fn peak(mut child: Child) -> u64 {
-    let mut peak = 0;
-    let status = loop {
-        let told = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-        let line = told.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).and_then(|kib| kib.trim().parse().ok());
-        peak = peak.max(kib.unwrap_or(0));
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    };
-    assert!(status.success(), "{status}");
-    peak
 }
 
 /// The part of the test that runs in a process of its own.

@@ -4,12 +4,16 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+#[path = "../../testdata/peak.rs"]
+mod peak;
+
 use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
+use peak::peak;
 use runpack_core::pack::layout::MANIFEST_NAME;
 use runpack_core::pack::{Verdict, VerifyOptions, verify};
 use runpack_storage::packs::DirectoryReader;
@@ -18,23 +22,6 @@ use serde_json::json;
 const TRIGGERS: u64 = 1_000_000;
 const RSS_KIB_MAX: u64 = 128 * 1024;
 const BYTES_MAX: u64 = 4 << 30;
-
-/// Waits; the most memory it had, in KiB.
-fn peak(mut child: Child) -> u64 {
-    let mut peak = 0;
-    let status = loop {
-        let told = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-        let line = told.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).and_then(|kib| kib.trim().parse().ok());
-        peak = peak.max(kib.unwrap_or(0));
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    };
-    assert!(status.success(), "{status}");
-    peak
-}
 
 fn verify_at(pack: &Path) {
     let options = VerifyOptions { artifact_bytes_max: BYTES_MAX, ..VerifyOptions::default() };

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "common/demo.rs"]
+mod demo;
 #[path = "../../testdata/inputs.rs"]
 mod inputs;
 
@@ -18,12 +20,7 @@ struct Work {
 impl Work {
     /// The demo's files, ready to be run by hand.
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        for name in ["scenario.json", "run-config.json", "calls.jsonl"] {
-            fs::copy(inputs::root().join("daemon/demo").join(name), dir.path().join(name)).unwrap();
-        }
-        fs::create_dir(dir.path().join("evidence")).unwrap();
-        fs::copy(inputs::root().join("daemon/demo/report.json"), dir.path().join("evidence/report.json")).unwrap();
+        let dir = demo::files();
         let config = "[[providers]]\nname = \"time\"\ntype = \"builtin\"\n\n[[providers]]\nname = \"json\"\ntype = \"builtin\"\n\
                       config = { root = \"evidence\", root_id = \"evidence\" }\n";
         fs::write(dir.path().join("decision-gate.toml"), config).unwrap();

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test reads its own data")]
 
 mod common;
+#[path = "common/demo.rs"]
+mod demo;
 #[path = "../../testdata/inputs.rs"]
 mod inputs;
 #[path = "common/wire.rs"]
@@ -30,12 +32,7 @@ struct Work {
 
 impl Work {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        for name in ["scenario.json", "run-config.json", "calls.jsonl"] {
-            fs::copy(inputs::root().join("daemon/demo").join(name), dir.path().join(name)).unwrap();
-        }
-        fs::create_dir(dir.path().join("evidence")).unwrap();
-        fs::copy(inputs::root().join("daemon/demo/report.json"), dir.path().join("evidence/report.json")).unwrap();
+        let dir = demo::files();
         let key = SecretKey::generate(Algorithm::P256).unwrap();
         write_pair(&key, &dir.path().join("key.pem"), None).unwrap();
         Self { public: key.public().clone(), dir }

@@ -36,7 +36,8 @@ try() {
     url="$(sed -n 's/^listening on //p' "$dir/talk")/mcp"
     "$@" "$url" "$dir/pack"
     kill "$pid"
-    wait "$pid" || true
+    # Told to stop it ends well, or it did not.
+    wait "$pid"
     pid=
     dir="$(fresh)"
     (cd "$dir" && "$@" "$runpackd" "$dir/pack")

@@ -23,19 +23,7 @@ const TIME: Duration = Duration::from_millis(1_500);
 const LONG: u64 = 100_000;
 
 fn main() {
-    let at = std::env::var("AT").unwrap_or(env!("CARGO_TARGET_TMPDIR").to_owned());
-    let dir = tempfile::tempdir_in(at).unwrap();
-    if let Ok(only) = std::env::var("ONLY") {
-        let path = dir.path().join("only");
-        let rate = match only.as_str() {
-            "bare" => bare_group(&path),
-            "bare1" => bare_alone(&path),
-            "ours1" => ours(&path, 1),
-            _ => ours(&path, WRITERS),
-        };
-        println!("{only} {rate:.0}");
-        return;
-    }
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let (mut many, mut one) = (Vec::new(), Vec::new());
     println!("appends acknowledged in a second, and what bare SQLite does with rows of the same bytes");
     for round in 1..=ROUNDS {

@@ -7,8 +7,8 @@ use rmcp::model::{
     ArgumentInfo, CacheScope, ErrorData, ReadResourceResult, Resource, ResourceContents, ResourceTemplate,
 };
 use runpack_core::model::{NamespaceId, RunId, TenantId};
+use runpack_core::pack::Manifest;
 use runpack_core::pack::layout::MANIFEST_NAME;
-use runpack_core::pack::{Manifest, RunIdentity};
 use runpack_core::read;
 use runpack_storage::packs::{DirectoryReader, manifest_bytes};
 use runpack_storage::runs::{RunKey, RunStore};
@@ -87,6 +87,14 @@ fn sees(service: &Service, caller: &Caller, key: &RunKey) -> Result<(), NotSeen>
     Handle::current().block_on(service.sees(caller, Some(key.tenant_id), key.namespace_id, None))
 }
 
+/// What is not for the caller is told as what is not there.
+fn told(not_seen: NotSeen, missing: impl Fn() -> ErrorData) -> ErrorData {
+    match not_seen {
+        NotSeen::Denied(_) => missing(),
+        not_seen @ NotSeen::Unknown(_) => ErrorData::internal_error(ToolError::from(not_seen).to_string(), None),
+    }
+}
+
 pub(super) fn read(service: &Service, caller: &Caller, uri: &str) -> Result<ReadResourceResult, ErrorData> {
     if let Some((_, _, _, text)) = SCHEMAS.iter().find(|(known, ..)| *known == uri) {
         let contents = ResourceContents::text(*text, uri).with_mime_type(JSON);
@@ -106,10 +114,7 @@ pub(super) fn read(service: &Service, caller: &Caller, uri: &str) -> Result<Read
     let (key, what) = run_key(uri).ok_or_else(|| missing(format!("unknown resource uri: {uri}")))?;
     // Somebody else's run is not told from one that is not there.
     let unknown = || missing(format!("run not found: {}", key.run_id));
-    sees(service, caller, &key).map_err(|not_seen| match not_seen {
-        NotSeen::Denied(_) => unknown(),
-        not_seen @ NotSeen::Unknown(_) => ErrorData::internal_error(ToolError::from(not_seen).to_string(), None),
-    })?;
+    sees(service, caller, &key).map_err(|not_seen| told(not_seen, unknown))?;
     let text = match what {
         OfRun::State => {
             let status = service.gatekeeper.standing(&key).map_err(|error| match error {
@@ -123,14 +128,7 @@ pub(super) fn read(service: &Service, caller: &Caller, uri: &str) -> Result<Read
             let head = head.map_err(|error| ErrorData::internal_error(error.to_string(), None))?.ok_or_else(unknown)?;
             let hint = "packs go to directories here\nhint: read pack:// and the absolute path of one";
             let store = service.packs.as_ref().ok_or_else(|| missing(hint.to_owned()))?;
-            let run = RunIdentity {
-                tenant_id: head.tenant_id,
-                namespace_id: head.namespace_id,
-                scenario_id: head.scenario_id,
-                run_id: head.run_id,
-                spec_hash: head.spec_hash,
-            };
-            let found = store.manifest(&run).map_err(|error| ErrorData::internal_error(error, None))?;
+            let found = store.manifest(&(&head).into()).map_err(|error| ErrorData::internal_error(error, None))?;
             let bytes = found.ok_or_else(|| missing(format!("no pack of the run: {}", key.run_id)))?;
             read::recorded::<Manifest>(&bytes).map_err(|error| missing(error.to_string()))?;
             String::from_utf8(bytes).map_err(|error| missing(error.to_string()))?
@@ -158,10 +156,7 @@ fn pack_manifest(service: &Service, caller: &Caller, directory: &Path) -> Result
     let bytes = manifest_bytes(&reader, MANIFEST_NAME).map_err(|fault| missing(fault.to_string()))?.ok_or_else(none)?;
     let manifest: Manifest = read::recorded(&bytes).map_err(|_| none())?;
     let of = RunKey { tenant_id: manifest.tenant_id, namespace_id: manifest.namespace_id, run_id: manifest.run_id };
-    sees(service, caller, &of).map_err(|not_seen| match not_seen {
-        NotSeen::Denied(_) => none(),
-        not_seen @ NotSeen::Unknown(_) => ErrorData::internal_error(ToolError::from(not_seen).to_string(), None),
-    })?;
+    sees(service, caller, &of).map_err(|not_seen| told(not_seen, none))?;
     String::from_utf8(bytes).map_err(|_| none())
 }
 

@@ -129,14 +129,5 @@ fn holds(target: &Path, manifest_name: &str, run: &RunIdentity) -> bool {
         let bytes = manifest_bytes(&reader, manifest_name).ok()??;
         read::recorded(&bytes).ok()
     };
-    manifest().is_some_and(|there| {
-        let there = RunIdentity {
-            tenant_id: there.tenant_id,
-            namespace_id: there.namespace_id,
-            scenario_id: there.scenario_id,
-            run_id: there.run_id,
-            spec_hash: there.spec_hash,
-        };
-        there == *run
-    })
+    manifest().is_some_and(|there| RunIdentity::from(&there) == *run)
 }

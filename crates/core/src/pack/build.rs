@@ -9,7 +9,7 @@ use super::manifest::{ArtifactRecord, FileHash, Integrity, MANIFEST_VERSION, Man
 use super::report::WireReport;
 use super::source::PackSink;
 use crate::canon::{CanonError, Digest, HashingWriter, Sha256Name, to_vec};
-use crate::engine::Scenario;
+use crate::engine::{Head, Scenario};
 use crate::model::{AnchorPolicy, NamespaceId, RunId, RunState, ScenarioId, TenantId, Timestamp};
 
 /// A run whose logs can be walked in order. Small enough for a store to stream.
@@ -34,6 +34,25 @@ pub struct RunIdentity {
     pub run_id: RunId,
     pub spec_hash: Digest,
 }
+
+/// Whose run a record says it is of: what names a run stands in each under the
+/// same names.
+macro_rules! names_a_run {
+    ($($record:ty),*) => {$(
+        impl From<&$record> for RunIdentity {
+            fn from(record: &$record) -> Self {
+                Self {
+                    tenant_id: record.tenant_id,
+                    namespace_id: record.namespace_id,
+                    scenario_id: record.scenario_id.clone(),
+                    run_id: record.run_id.clone(),
+                    spec_hash: record.spec_hash,
+                }
+            }
+        }
+    )*};
+}
+names_a_run!(RunState, Manifest, Head);
 
 /// Writes one log: a JSON array, entry by entry.
 pub struct LogWriter<'a> {
@@ -75,13 +94,7 @@ impl LogWriter<'_> {
 
 impl RunLogs for RunState {
     fn identity(&self) -> RunIdentity {
-        RunIdentity {
-            tenant_id: self.tenant_id,
-            namespace_id: self.namespace_id,
-            scenario_id: self.scenario_id.clone(),
-            run_id: self.run_id.clone(),
-            spec_hash: self.spec_hash,
-        }
+        self.into()
     }
 
     fn write(&self, log: Log, out: &mut LogWriter<'_>) -> io::Result<()> {

@@ -189,7 +189,7 @@ impl BucketStore {
     /// # Errors
     /// A sentence: the run's ids make no key, or the store cannot be read.
     pub fn manifest(&self, run: &runpack_core::pack::RunIdentity) -> Result<Option<Vec<u8>>, String> {
-        let directory = super::object::pack_key_of(&self.prefix, run).map_err(|fault| fault.to_string())?;
+        let directory = super::object::pack_key(&self.prefix, run).map_err(|fault| fault.to_string())?;
         let reader = ObjectReader::open(&self.bucket, &directory).map_err(|fault| fault.to_string())?;
         manifest_bytes(&reader, MANIFEST_NAME).map_err(|fault| fault.to_string())
     }

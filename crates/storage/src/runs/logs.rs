@@ -43,14 +43,7 @@ impl<'s> StoredRun<'s> {
 
 impl RunLogs for StoredRun<'_> {
     fn identity(&self) -> RunIdentity {
-        let head = &self.head;
-        RunIdentity {
-            tenant_id: head.tenant_id,
-            namespace_id: head.namespace_id,
-            scenario_id: head.scenario_id.clone(),
-            run_id: head.run_id.clone(),
-            spec_hash: head.spec_hash,
-        }
+        (&self.head).into()
     }
 
     fn write(&self, log: Log, out: &mut LogWriter<'_>) -> io::Result<()> {

@@ -2,7 +2,7 @@
 
 use object_store::path::Path;
 use runpack_core::canon::Digest;
-use runpack_core::pack::{Manifest, RunIdentity};
+use runpack_core::pack::RunIdentity;
 
 /// Bytes of one segment of a key.
 const SEGMENT_BYTES_MAX: usize = 255;
@@ -35,31 +35,13 @@ pub enum KeyFault {
     },
 }
 
-/// Where the pack with this manifest goes below `prefix`:
+/// Where the pack of this run goes below `prefix`:
 /// `tenant/<t>/namespace/<n>/scenario/<id>/run/<id>/spec/sha256/<spec hash>`.
 ///
 /// # Errors
 /// See [`KeyFault`].
-pub fn pack_key(prefix: &Path, manifest: &Manifest) -> Result<Path, KeyFault> {
-    pack_key_of(prefix, &identity(manifest))
-}
-
-/// The same, for whoever knows which run it is.
-///
-/// # Errors
-/// See [`KeyFault`].
-pub fn pack_key_of(prefix: &Path, run: &RunIdentity) -> Result<Path, KeyFault> {
+pub fn pack_key(prefix: &Path, run: &RunIdentity) -> Result<Path, KeyFault> {
     run_key(prefix, run, &["spec", "sha256", &run.spec_hash.to_string()])
-}
-
-fn identity(manifest: &Manifest) -> RunIdentity {
-    RunIdentity {
-        tenant_id: manifest.tenant_id,
-        namespace_id: manifest.namespace_id,
-        scenario_id: manifest.scenario_id.clone(),
-        run_id: manifest.run_id.clone(),
-        spec_hash: manifest.spec_hash,
-    }
 }
 
 /// Where it goes if another pack of the same run is there already:
@@ -67,8 +49,8 @@ fn identity(manifest: &Manifest) -> RunIdentity {
 ///
 /// # Errors
 /// See [`KeyFault`].
-pub fn snapshot_key(prefix: &Path, manifest: &Manifest, pack_digest: Digest) -> Result<Path, KeyFault> {
-    run_key(prefix, &identity(manifest), &["snapshot", &pack_digest.to_string()])
+pub fn snapshot_key(prefix: &Path, run: &RunIdentity, pack_digest: Digest) -> Result<Path, KeyFault> {
+    run_key(prefix, run, &["snapshot", &pack_digest.to_string()])
 }
 
 fn run_key(prefix: &Path, run: &RunIdentity, tail: &[&str]) -> Result<Path, KeyFault> {

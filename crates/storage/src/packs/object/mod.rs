@@ -26,7 +26,7 @@ mod tests;
 pub(super) use bucket::wait;
 pub use bucket::{Bucket, ObjectFault, Patience};
 pub use find::{Collected, FoundPack, Orphan, collect, orphans, packs};
-pub use key::{KeyFault, pack_key, pack_key_of, snapshot_key};
+pub use key::{KeyFault, pack_key, snapshot_key};
 pub use object_store::ObjectStore;
 pub use object_store::path::Path as Key;
 pub use publish::{

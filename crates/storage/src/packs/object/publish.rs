@@ -12,6 +12,7 @@ use runpack_core::read;
 use tokio::task::JoinSet;
 
 use super::super::attach::{Attestation, attestations};
+use super::super::manifest_bytes;
 use super::ahead::{Ahead, Gathered};
 use super::body::{Body, Kept};
 use super::bucket::{Bucket, LISTED_MAX, ObjectFault, has_status, may_pass, refused, runtime, wait};
@@ -262,7 +263,7 @@ pub fn publish_verified(
 impl Place<'_> {
     fn of(self, manifest: &Manifest) -> Result<Path, KeyFault> {
         match self {
-            Self::Below(prefix) => pack_key(prefix, manifest),
+            Self::Below(prefix) => pack_key(prefix, &manifest.into()),
             Self::At(directory) => Ok(directory.clone()),
         }
     }
@@ -284,7 +285,7 @@ fn published(
         {
             // They are parts of objects that are somebody else's.
             gathered.taken_back();
-            let key = snapshot_key(prefix, manifest, Digest::of(bytes))?;
+            let key = snapshot_key(prefix, &manifest.into(), Digest::of(bytes))?;
             Target::new(bucket, &key).publish(pack, manifest, bytes, &mut gathered, options)
         }
         (there, _) => there,
@@ -293,15 +294,10 @@ fn published(
 
 fn manifest_of(pack: &dyn PackReader, manifest_name: &str) -> Result<(Manifest, Bytes), PushError> {
     let source = |fault| PushError::Source { path: manifest_name.to_owned(), fault };
-    let bytes = read_all(pack, manifest_name, MANIFEST_BYTES_MAX).map_err(source)?;
+    let bytes =
+        manifest_bytes(pack, manifest_name).and_then(|bytes| bytes.ok_or(ReadFault::NotFound)).map_err(source)?;
     let manifest = read::recorded(&bytes).map_err(|refusal| source(ReadFault::Io(io::Error::other(refusal))))?;
     Ok((manifest, bytes.into()))
-}
-
-fn read_all(pack: &dyn PackReader, path: &str, bytes_max: u64) -> Result<Vec<u8>, ReadFault> {
-    let mut bytes = Vec::new();
-    pack.open(path, bytes_max)?.read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// The place a pack goes to.
