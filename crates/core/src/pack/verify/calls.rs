@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Found;
+use super::fingerprints::Fingerprints;
 use super::logs::{
-    CALLS, Fingerprints, Logs, Placed, SUBMISSIONS, Standing, Step, TRIGGERS, content_finding, identity,
-    out_of_sequence,
+    CALLS, Logs, Placed, SUBMISSIONS, Standing, Step, TRIGGERS, content_finding, identity, out_of_sequence,
 };
 use super::stream::Records;
 use crate::canon::{Digest, Here, Written, covers, forms};

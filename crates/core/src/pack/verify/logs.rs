@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use super::calls::Calls;
+use super::fingerprints::Fingerprints;
 use super::replay::Replay;
 use super::stream::Records;
 use super::{Checks, Found, Trust, VerifyOptions};
@@ -614,30 +615,3 @@ pub(super) fn is_opening(step: &Step) -> bool {
         && event.correlation_id.is_none()
         && matches!(step.decision.1.outcome, DecisionOutcome::Start { .. })
 }
-
-/// The ids and digests seen so far. 128 bits are enough to tell them apart, and
-/// small enough to keep them all: of a digest, too, they are taken from its own
-/// digest, so that all of it counts.
-#[derive(Default)]
-pub(super) struct Fingerprints(Seen<[u8; 16]>);
-
-impl Fingerprints {
-    /// Whether `bytes` are new.
-    pub(super) fn insert(&mut self, bytes: impl AsRef<[u8]>) -> bool {
-        self.0.insert(Self::of(bytes.as_ref()))
-    }
-
-    pub(super) fn contains(&self, bytes: impl AsRef<[u8]>) -> bool {
-        self.0.contains(&Self::of(bytes.as_ref()))
-    }
-
-    fn of(bytes: &[u8]) -> [u8; 16] {
-        let mut half = [0; 16];
-        half.copy_from_slice(&Digest::of(bytes).as_bytes()[..16]);
-        half
-    }
-}
-
-/// What was seen; asked about, and never listed.
-#[allow(clippy::disallowed_types, reason = "nothing looks at the order")]
-type Seen<T> = std::collections::HashSet<T>;

@@ -10,6 +10,7 @@
 
 mod calls;
 mod container;
+mod fingerprints;
 mod logs;
 mod replay;
 mod stream;
