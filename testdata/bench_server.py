@@ -7,11 +7,13 @@ server's CPU time for each. In the same rounds, `/healthz` of the same process
 says what HTTP alone costs here, and so how fast the machine is.
 """
 import argparse
+import contextlib
 import http.client
 import json
 import os
 import pathlib
 import re
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -93,6 +95,13 @@ def wrk(url, seconds, connections, script=None, arguments=(), post=True):
     return int(count.group(1))
 
 
+def decided(store):
+    """How many runs came to their end, so that no figure counts refusals."""
+    with contextlib.closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as rows:
+        asked = "SELECT count(*) FROM heads WHERE instr(CAST(body AS TEXT), '\"status\":\"completed\"')"
+        return rows.execute(asked).fetchone()[0]
+
+
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--runpackd", required=True)
@@ -106,7 +115,7 @@ def main():
              "runs/s, 1 client", "CPU us a run, 1 client", "MiB after")}
     with tempfile.TemporaryDirectory() as work:
         for number in range(options.rounds):
-            server = Server(binary, pathlib.Path(work) / str(number))
+            server, runs = Server(binary, pathlib.Path(work) / str(number)), 0
             try:
                 time.sleep(0.5)
                 rows["start-up ms"].append(server.startup_ms)
@@ -121,11 +130,16 @@ def main():
                     count = wrk(f"http://{server.address}/{path}", options.seconds, connections, by,
                                 [f"c{connections}"]) / per
                     took = time.perf_counter() - began
+                    runs += count if by else 0
                     rows[rate].append(count / took)
                     rows[cost].append((server.cpu() - before) / count * 1e6)
                 rows["MiB after"].append(server.rss_mib())
             finally:
                 server.stop()
+            # At the end of each load some are started and not yet asked about.
+            completed = decided(pathlib.Path(work) / str(number) / "runs.db")
+            if not runs - 2 * 2 * 2 * 64 <= completed <= runs + 2 * 32:
+                raise SystemExit(f"{completed} runs completed, of about {runs:.0f} that were asked for")
     for name, values in rows.items():
         print(f"{name:24} {statistics.median(values):10.1f}   {min(values):.1f} to {max(values):.1f}")
 
