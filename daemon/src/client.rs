@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
-use crate::talk::printable;
+use crate::talk::{printable, with_causes};
 
 /// Bytes of an answer.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -139,7 +139,7 @@ impl Client {
             #[serde(default)]
             data: Value,
         }
-        let unreachable = |error: reqwest::Error| ClientError::Unreachable(chain(&error));
+        let unreachable = |error: reqwest::Error| ClientError::Unreachable(with_causes(&error));
         let mut request =
             http()?.post(url).json(&json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}));
         if let Some(token) = &self.token {
@@ -171,7 +171,7 @@ impl Client {
     }
 
     async fn session(&self) -> Result<Session, ClientError> {
-        let failed = |error: &dyn std::error::Error| ClientError::Unreachable(chain(error));
+        let failed = |error: &dyn std::error::Error| ClientError::Unreachable(with_causes(error));
         match &self.endpoint {
             Endpoint::Rpc(url) | Endpoint::Mcp(url) => {
                 let mut config = StreamableHttpClientTransportConfig::with_uri(url.as_str());
@@ -223,13 +223,13 @@ fn http() -> Result<reqwest::Client, ClientError> {
     // Somebody else may have installed it.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build();
-    client.map_err(|error| ClientError::Unreachable(chain(&error)))
+    client.map_err(|error| ClientError::Unreachable(with_causes(&error)))
 }
 
 fn refused(error: rmcp::ServiceError) -> ClientError {
     match error {
         rmcp::ServiceError::McpError(error) => ClientError::Refused(printable(&error.message)),
-        error => ClientError::Unreachable(chain(&error)),
+        error => ClientError::Unreachable(with_causes(&error)),
     }
 }
 
@@ -240,18 +240,4 @@ fn answer(result: CallToolResult) -> Result<Value, ClientError> {
     }
     let none = || ClientError::Unreachable("the answer has no structured content".to_owned());
     result.structured_content.ok_or_else(none)
-}
-
-/// An error with its causes, which libraries keep apart.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.ends_with(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = error.source();
-    }
-    printable(&text)
 }

@@ -77,6 +77,19 @@ pub fn talk(text: &str) {
     let _ = writeln!(std::io::stderr(), "{}", printable(text));
 }
 
+/// An error with its causes, of which libraries tell the outermost alone; fit for
+/// a terminal.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    for cause in std::iter::successors(error.source(), |cause| cause.source()) {
+        let said = cause.to_string();
+        if !text.ends_with(&said) {
+            text = format!("{text}: {said}");
+        }
+    }
+    printable(&text)
+}
+
 /// Ids, names and evidence come from elsewhere: no control character reaches a
 /// terminal.
 pub fn printable(text: &str) -> String {

@@ -11,6 +11,8 @@ use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Client, StatusCode, Url, redirect, retry};
 use runpack_core::model::NamespaceId;
 
+use crate::talk::with_causes;
+
 const CORRELATION: &str = "x-correlation-id";
 
 /// Whom to ask, and how long.
@@ -82,7 +84,7 @@ impl Authority {
             request = request.header(CORRELATION, correlation);
         }
         // Without the address: it may hold what only the operator should read.
-        let response = request.send().await.map_err(|error| unavailable(told(&error.without_url())))?;
+        let response = request.send().await.map_err(|error| unavailable(with_causes(&error.without_url())))?;
         match response.status() {
             StatusCode::OK => Ok(()),
             status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND) => {
@@ -91,10 +93,4 @@ impl Authority {
             status => Err(unavailable(format!("it answered {status}"))),
         }
     }
-}
-
-/// An error with its causes: the outermost rarely says what happened.
-fn told(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |told, cause| format!("{told}: {cause}"))
 }
