@@ -8,6 +8,9 @@ use crate::canon::Digest;
 const RECENT_MIN: usize = 1 << 14;
 const SHARE: usize = 8;
 
+/// How many of the sorted are looked through for one, about.
+const SHELF: usize = 16;
+
 /// 128 bits are enough to tell ids and digests apart, and small enough to keep
 /// them all: of a digest, too, they are taken from its own digest, so that all of
 /// it counts.
@@ -17,10 +20,12 @@ type Fingerprint = [u8; 16];
 ///
 /// A hash table of as many is up to half empty, and for a moment there twice.
 /// So only the newest are in one; the others are a sorted list, which is as long
-/// as what it holds.
+/// as what it holds, with the places where each shelf of it begins: fingerprints
+/// are spread evenly, so their first bits say where they are.
 #[derive(Default)]
 pub(super) struct Fingerprints {
     sorted: Vec<Fingerprint>,
+    shelves: Vec<usize>,
     recent: Seen,
 }
 
@@ -28,7 +33,7 @@ impl Fingerprints {
     /// Whether `bytes` are new.
     pub(super) fn insert(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         let print = of(bytes.as_ref());
-        if self.sorted.binary_search(&print).is_ok() || !self.recent.insert(print) {
+        if self.is_sorted_in(&print) || !self.recent.insert(print) {
             return false;
         }
         if self.recent.len() >= RECENT_MIN.max(self.sorted.len() / SHARE) {
@@ -39,7 +44,13 @@ impl Fingerprints {
 
     pub(super) fn contains(&self, bytes: impl AsRef<[u8]>) -> bool {
         let print = of(bytes.as_ref());
-        self.recent.contains(&print) || self.sorted.binary_search(&print).is_ok()
+        self.recent.contains(&print) || self.is_sorted_in(&print)
+    }
+
+    fn is_sorted_in(&self, print: &Fingerprint) -> bool {
+        let Some(count) = self.shelves.len().checked_sub(1) else { return false };
+        let shelf = shelf(print, count);
+        self.sorted[self.shelves[shelf]..self.shelves[shelf + 1]].binary_search(print).is_ok()
     }
 
     /// Moves what is recent to its places among the others, from the end, so that
@@ -61,7 +72,17 @@ impl Fingerprints {
                 recent.pop();
             }
         }
+        let count = self.sorted.len().div_ceil(SHELF);
+        self.shelves.clear();
+        self.shelves.extend((0..=count).map(|at| self.sorted.partition_point(|print| shelf(print, count) < at)));
     }
+}
+
+/// On which of so many shelves.
+fn shelf(print: &Fingerprint, count: usize) -> usize {
+    let first = u128::from_be_bytes(*print) >> 64;
+    // Less than `count`, so it fits.
+    (first * count as u128 >> 64) as usize
 }
 
 fn of(bytes: &[u8]) -> Fingerprint {
