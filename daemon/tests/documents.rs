@@ -25,7 +25,8 @@ use pages::Terminal;
 #[test]
 fn every_block_of_every_document_runs() {
     let ran: usize = pages::pages().iter().map(|page| play(page)).sum();
-    assert!(ran >= 50, "{ran} blocks");
+    // Those that need nothing but our own programs.
+    assert!(ran >= 45, "{ran} blocks");
 }
 
 /// Runs one document and answers how many blocks it had.
