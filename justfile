@@ -105,6 +105,15 @@ docs-test:
     cargo build --locked --bin runpack
     cargo test --locked -p runpack-daemon --test documents
     cargo test --locked -p runpack-cli --test links --test schemas --test words
+    cargo test --locked -p runpack-cli --test buckets documents
+
+# The documents as a book in target/book, made by mdbook, which is built below target if there is none
+book:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    mdbook="$(command -v mdbook || echo "$PWD/target/mdbook/bin/mdbook")"
+    if [ ! -x "$mdbook" ]; then cargo install --locked --root target/mdbook mdbook@0.5.4; fi
+    "$mdbook" build
 
 # Pages of `runpack report` in Chromium (Debian's package), driven by playwright-core; pictures with RUNPACK_BLESS=1
 browser:

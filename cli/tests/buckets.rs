@@ -7,6 +7,8 @@
 mod common;
 #[path = "../../testdata/inputs.rs"]
 mod inputs;
+#[path = "../../testdata/pages.rs"]
+mod pages;
 #[path = "common/s3.rs"]
 mod s3;
 
@@ -437,4 +439,51 @@ fn options_are_refused_by_name() {
         assert_eq!((code, out.as_str()), (2, ""));
         assert!(err.contains(said), "{err}");
     }
+}
+
+/// The blocks of the documents that need a bucket, with a `runpack` that finds
+/// one. Before a block marked `cut-off`, the exports lose their manifests.
+#[test]
+#[cfg(unix)]
+fn what_the_documents_say_of_buckets_is_true() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let mut ran = 0;
+    for page in pages::pages() {
+        let s3 = S3::start();
+        let dir = tempfile::tempdir().unwrap();
+        common::copy_pack(&dir.path().join("runpack-demo/pack"));
+        let bin = dir.path().join("bin");
+        fs::create_dir(&bin).unwrap();
+        let found = format!(
+            "#!/bin/sh\nexec env -i HOME=/nonexistent AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY={} {} \"$@\" \\\n    \
+             --store-option endpoint=http://127.0.0.1:{} --store-option allow_http=true\n",
+            s3::KEY_ID,
+            s3::SECRET,
+            env!("CARGO_BIN_EXE_runpack"),
+            s3.port
+        );
+        fs::write(bin.join("runpack"), found).unwrap();
+        fs::set_permissions(bin.join("runpack"), fs::Permissions::from_mode(0o755)).unwrap();
+        let terminal = pages::Terminal::new(dir.path(), &[&bin]);
+        let mut printed: Option<String> = None;
+        for block in pages::blocks(&page) {
+            let has = |word: &str| block.words.iter().any(|known| known == word);
+            if block.language == "text" {
+                if let Some(printed) = &printed {
+                    pages::printed(&page, &block, printed);
+                }
+            } else if block.language == "sh" && has("bucket") {
+                if has("cut-off") {
+                    let manifests = files(&s3.bucket()).into_keys().filter(|key| key.ends_with("/manifest.json"));
+                    manifests.for_each(|key| fs::remove_file(s3.bucket().join(key)).unwrap());
+                }
+                printed = Some(terminal.told(&block.text));
+                ran += 1;
+            } else if block.language == "sh" {
+                printed = None;
+            }
+        }
+    }
+    assert!(ran >= 5, "{ran}");
 }

@@ -10,6 +10,8 @@
 mod common;
 #[path = "../../testdata/inputs.rs"]
 mod inputs;
+#[path = "../../testdata/pages.rs"]
+mod pages;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -121,6 +123,7 @@ fn schemas() -> Vec<(&'static str, Value)> {
         ("run-state", state),
         ("manifest", complete("Manifest", "The index of a pack.", manifest)),
         ("findings", complete("Findings", "What `runpack verify` found in one pack.", findings)),
+        ("provider-contract", complete("Provider contract", "What an external provider promises.", of("contract"))),
     ]
 }
 
@@ -149,17 +152,51 @@ fn takes(validator: &Validator, value: &Value, whence: &Path) {
     assert!(wrong.is_empty(), "{}: {wrong:?}", whence.display());
 }
 
-/// The blocks of JSON in the documents, with where they begin.
-fn blocks() -> Vec<(PathBuf, Value)> {
-    let mut pages: Vec<_> =
-        fs::read_dir(inputs::root().join("docs")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    pages.push(inputs::root().join("README.md"));
+/// Something that a document shows, and where.
+struct Shown {
+    page: PathBuf,
+    value: Value,
+}
+
+/// The JSON of the documents: blocks, and files that commands write. Blocks that
+/// are not ours are marked `json other`, and evidence may be anything.
+fn shown_json() -> Vec<Shown> {
     let mut found = Vec::new();
-    for page in pages.iter().filter(|page| page.extension().is_some_and(|extension| extension == "md")) {
-        let text = fs::read_to_string(page).unwrap();
-        for block in text.split("```json\n").skip(1) {
-            if let Ok(value) = serde_json::from_str(block.split("```").next().unwrap()) {
-                found.push((page.clone(), value));
+    for page in pages::pages() {
+        let mut add = |text: &str| {
+            let value =
+                serde_json::from_str(text).unwrap_or_else(|error| panic!("{}: {error}: {text}", page.display()));
+            found.push(Shown { page: page.clone(), value });
+        };
+        for block in pages::blocks(&page).iter().filter(|block| block.language == "json") {
+            if block.words.is_empty() {
+                add(&block.text);
+            } else {
+                assert_eq!(block.words, ["other"], "{}", page.display());
+            }
+        }
+        for (name, text) in pages::written(&page).iter().filter(|(name, _)| !name.starts_with("evidence/")) {
+            if name.ends_with(".json") {
+                add(text);
+            } else if name.ends_with(".jsonl") {
+                text.lines().for_each(&mut add);
+            }
+        }
+    }
+    found
+}
+
+/// The configs of the documents: blocks of TOML, and files that commands write.
+/// A trust policy begins with its version.
+fn shown_configs() -> Vec<Shown> {
+    let mut found = Vec::new();
+    for page in pages::pages() {
+        let blocks = pages::blocks(&page).into_iter().filter(|block| block.language == "toml").map(|block| block.text);
+        let files = pages::written(&page).into_iter().filter(|(name, _)| name.ends_with(".toml")).map(|(_, text)| text);
+        for text in blocks.chain(files) {
+            let value: Value = toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
+            if value.get("version").is_none() {
+                found.push(Shown { page: page.clone(), value });
             }
         }
     }
@@ -198,23 +235,46 @@ fn every_example_is_what_its_schema_says() {
     assert!(found.as_array().unwrap().len() > 1);
     takes(&findings, &found, work.path());
     assert!(!findings.is_valid(&json!([{"code": "RP9999"}])));
-    // What the documents show whole is told by its members.
-    let mut seen = 0;
-    for (page, block) in blocks() {
-        let has = |members: &[&str]| members.iter().all(|member| block.get(member).is_some());
-        for (members, validator) in [
-            (&["scenario_id", "stages", "conditions"][..], &scenario),
-            (&["trigger_id", "source_id", "kind"], &trigger),
-            (&["dispatch_targets", "policy_tags", "run_id"], &config),
-            (&["manifest_version", "integrity"], &manifest),
-        ] {
-            if has(members) {
-                takes(validator, &block, &page);
-                seen += 1;
-            }
-        }
+}
+
+/// A schema of what is inside documents.
+fn part(root: Value) -> Validator {
+    jsonschema::draft202012::new(&complete("Part", "Part of a document.", root)).unwrap()
+}
+
+/// What a document shows is told by its members, and all of it is one of these.
+#[test]
+fn what_the_documents_show_is_what_its_schema_says() {
+    let of = |name: &str| json!({"$ref": format!("{TYPE}{name}")});
+    let digests =
+        read("schemas/tools/types.json")["$defs"]["manifest"]["properties"]["integrity"]["properties"]["file_hashes"]
+            .take();
+    let known: [(&[&str], Validator); 9] = [
+        (&["scenario_id", "stages", "conditions"], validator("scenario")),
+        (&["trigger_id", "source_id", "kind"], validator("trigger")),
+        (&["dispatch_targets", "policy_tags", "run_id"], validator("run-config")),
+        (&["manifest_version", "integrity"], validator("manifest")),
+        (&["provider_id", "checks", "transport"], validator("provider-contract")),
+        (&["condition_id", "query"], part(of("condition"))),
+        (&["And"], part(of("requirement"))),
+        (&["RequireGroup"], part(of("requirement"))),
+        (&["path", "hash"], part(digests)),
+    ];
+    let mut seen = vec![0; known.len()];
+    for Shown { page, value } in shown_json() {
+        let looked_at = value.get(0).unwrap_or(&value);
+        let fits = |members: &[&str]| members.iter().all(|member| looked_at.get(member).is_some());
+        let which = known.iter().position(|(members, _)| fits(members));
+        let which =
+            which.unwrap_or_else(|| panic!("{}: mark it `json other` if it is not ours: {value}", page.display()));
+        takes(&known[which].1, &value, &page);
+        seen[which] += 1;
     }
-    println!("{seen} examples of the documents");
+    assert!(seen[0] >= 4 && seen[1] >= 7 && seen[2] >= 2 && seen[4] >= 1, "{seen:?}");
+    let config = jsonschema::draft202012::new(&read("schemas/config.schema.json")).unwrap();
+    let configs = shown_configs();
+    configs.iter().for_each(|shown| takes(&config, &shown.value, &shown.page));
+    assert!(configs.len() >= 10, "{}", configs.len());
 }
 
 /// Every place of a value.

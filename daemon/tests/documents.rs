@@ -1,98 +1,69 @@
 //! Every command in the README and in the documents is run, and says what the
 //! document says it says.
 //!
-//! A `sh` block is run as it stands, in a directory where the demo has been;
-//! each line of a `text` block after it must be in what was printed. Lines that
-//! call cargo or set the path are CI's own steps.
+//! A `sh` block is run as it stands, in a directory where the demo has been, and
+//! a document's blocks one after the other as in one terminal: directory and
+//! variables stay. Each line of a `text` block after it must be in what was
+//! printed. Lines that call cargo or set the path are CI's own steps.
+//!
+//! Words after `sh` are programs that the block needs; where one is missing the
+//! document is left there, and a line says so. Blocks that need a bucket are
+//! marked `sh bucket` and run where a server is, in `cli/tests/buckets.rs`.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test reads its own data")]
 
 #[path = "../../testdata/inputs.rs"]
 mod inputs;
+#[path = "../../testdata/pages.rs"]
+mod pages;
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
+
+use pages::Terminal;
 
 #[test]
 fn every_block_of_every_document_runs() {
-    let mut documents = vec![inputs::root().join("README.md")];
-    markdown(&inputs::root().join("docs"), &mut documents);
-    let mut ran = 0;
-    for document in documents {
-        ran += play(&document);
-    }
-    assert!(ran >= 5, "{ran} blocks");
-}
-
-fn markdown(dir: &Path, found: &mut Vec<PathBuf>) {
-    let mut entries: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
-    entries.sort();
-    for path in entries {
-        if path.is_dir() {
-            markdown(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "md") {
-            found.push(path);
-        }
-    }
+    let ran: usize = pages::pages().iter().map(|page| play(page)).sum();
+    // Those that need nothing but our own programs.
+    assert!(ran >= 45, "{ran} blocks");
 }
 
 /// Runs one document and answers how many blocks it had.
-fn play(document: &Path) -> usize {
-    let text = fs::read_to_string(document).unwrap();
-    let blocks = blocks(&text);
-    if !blocks.iter().any(|(language, _)| *language == "sh") {
+fn play(page: &Path) -> usize {
+    let blocks = pages::blocks(page);
+    if !blocks.iter().any(|block| block.language == "sh") {
         return 0;
     }
+    let binaries = Path::new(env!("CARGO_BIN_EXE_runpackd")).parent().unwrap();
+    assert!(binaries.join("runpack").exists(), "runpack is not built beside runpackd: test the whole workspace");
     let work = tempfile::tempdir().unwrap();
-    shell(work.path(), "runpackd demo");
-    let (mut printed, mut ran) = (String::new(), 0);
-    for (language, block) in blocks {
-        match language {
+    let terminal = Terminal::new(work.path(), &[binaries]);
+    terminal.told("runpackd demo");
+    let (mut printed, mut ran) = (None::<String>, 0);
+    for block in blocks {
+        match block.language.as_str() {
+            "sh" if block.words.iter().any(|word| word == "bucket") => printed = None,
             "sh" => {
+                if let Some(missing) = block.words.iter().find(|program| !terminal.knows(program)) {
+                    let required = std::env::var("RUNPACK_REQUIRE").unwrap_or_default();
+                    let required = required.split(',').any(|name| missing.starts_with(name) && !name.is_empty());
+                    assert!(!required, "{missing} is required and absent");
+                    inputs::absent(&format!("{missing} is not there; the rest of {}", page.display()));
+                    return ran;
+                }
                 let own = |line: &&str| !line.starts_with("cargo ") && !line.starts_with("export PATH");
-                let script: Vec<_> = block.lines().filter(own).collect();
-                printed = shell(work.path(), &script.join("\n"));
+                let script: Vec<_> = block.text.lines().filter(own).collect();
+                printed = Some(terminal.told(&script.join("\n")));
                 ran += 1;
             }
             "text" => {
-                for line in block.lines() {
-                    assert!(printed.contains(line), "{}: not printed: {line}\nprinted:\n{printed}", document.display());
+                if let Some(printed) = &printed {
+                    pages::printed(page, &block, printed);
                 }
             }
             _ => {}
         }
     }
     ran
-}
-
-/// Fenced blocks that start at the margin, with their languages.
-fn blocks(text: &str) -> Vec<(&str, String)> {
-    let mut found = Vec::new();
-    let mut open: Option<(&str, String)> = None;
-    for line in text.lines() {
-        match (line.strip_prefix("```"), &mut open) {
-            (Some(language), None) => open = Some((language, String::new())),
-            (Some(_), Some(_)) => found.extend(open.take()),
-            (None, Some((_, block))) => {
-                block.push_str(line);
-                block.push('\n');
-            }
-            (None, None) => {}
-        }
-    }
-    found
-}
-
-/// What a script prints. Commands may answer no; they may not be unknown.
-fn shell(dir: &Path, script: &str) -> String {
-    let binaries = Path::new(env!("CARGO_BIN_EXE_runpackd")).parent().unwrap();
-    assert!(binaries.join("runpack").exists(), "runpack is not built beside runpackd: test the whole workspace");
-    let path = format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap());
-    let output = Command::new("sh").args(["-u", "-c", script]).env("PATH", path).current_dir(dir).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(!matches!(output.status.code(), None | Some(126 | 127)), "{script}\n{text}");
-    assert!(!text.contains("Usage: "), "{script}\n{text}");
-    text
 }

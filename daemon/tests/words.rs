@@ -67,11 +67,20 @@ fn wrong_input_is_answered_with_its_place_and_what_to_do() {
     let config = work.path().join("decision-gate.toml");
     fs::write(&config, "[server]\nbint = \"127.0.0.1:4000\"\n").unwrap();
     let config = config.to_str().unwrap();
+    let local = work.path().join("local.toml");
+    let gone = work.path().join("gone");
+    let storage = "type = \"object_store\"\nprovider = \"local\"";
+    fs::write(&local, format!("[runpack_storage]\n{storage}\nbucket = {gone:?}\nprefix = \"a\"\n")).unwrap();
+    let local = local.to_str().unwrap();
     for (args, parts) in [
         (vec!["sevre"], vec!["unrecognized subcommand 'sevre'", "'serve'"]),
         (
             vec!["config", "validate", "--config", config],
             vec!["server.bint: there is no such key", "hint: `server.bind` looks most like it"],
+        ),
+        (
+            vec!["config", "validate", "--config", local],
+            vec!["gone`: there is no such directory", "hint: make it first"],
         ),
         (vec!["config", "show", "no-preset"], vec!["no-preset"]),
     ] {

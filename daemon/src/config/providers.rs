@@ -284,7 +284,7 @@ fn external(id: ProviderId, table: &ProviderTable, key: &str) -> Result<Built, C
     };
     let Some(path) = &table.capabilities_path else {
         let problem = "an external provider needs the file of its contract\n\
-                       hint: `docs/evidence.md` shows one; name its path here";
+                       hint: `docs/how-to/external-provider.md` shows one; name its path here";
         return Err(wrong(format!("{key}.capabilities_path"), problem));
     };
     let within = |name: &str, value: Option<u64>, usual: Duration, range: std::ops::RangeInclusive<u64>| match value {

@@ -221,6 +221,10 @@ impl StoreOptions {
     /// The directory is none.
     pub fn directory(&self, directory: &str, prefix: &Path) -> Result<Bucket, OptionFault> {
         let wrong = |problem: String| OptionFault::Client { url: directory.to_owned(), problem };
+        if !std::path::Path::new(directory).is_dir() {
+            let hint = "hint: make it first; like a bucket, it is not made by an export";
+            return Err(wrong(format!("there is no such directory\n{hint}")));
+        }
         let store = object_store::local::LocalFileSystem::new_with_prefix(directory);
         let store = store.map_err(|error| wrong(error.to_string()))?.with_fsync(true);
         let root = std::fs::canonicalize(directory).map_err(|error| wrong(error.to_string()))?;
