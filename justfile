@@ -174,3 +174,29 @@ fuzz SECONDS='1200':
             -print_final_stats=1 || failed=1
     done
     exit $failed
+
+# Everything that is handed out, in target/dist: binaries, their bills of materials, pages, Debian package, offline bundle, checksums, signed by $RUNPACK_RELEASE_KEY
+dist:
+    packaging/dist.sh
+
+# The Debian package again, from the binaries of `just dist`
+deb:
+    packaging/deb.sh
+
+# The offline bundle again, from the binaries of `just dist`
+bundle:
+    packaging/bundle.sh
+
+# What `just dist` made, installed and used: changes this machine, needs root
+dist-check:
+    packaging/check-bundle.sh
+    packaging/check-deb.sh
+    packaging/check-container.sh
+
+# Whether two builds in two places, without a network, have the same bytes
+reproduce *NAMES:
+    packaging/reproduce.sh {{ NAMES }}
+
+# Licences, sources and bans of dependencies, dependencies nobody uses, spelling
+quality:
+    packaging/quality.sh

@@ -5,7 +5,7 @@
 # DIRECTORY is where the binaries go. A NAME is runpack, runpackd, or
 # runpack-airgapped, which is runpack without any code that could reach a
 # network. cargo-auditable puts the list of dependencies into each binary.
-# $BUILD_ARGS is handed on to cargo, such as "--offline --frozen".
+# $BUILD_ARGS is handed on to cargo, such as "--frozen".
 set -euo pipefail
 umask 022
 cd "$(dirname "$0")/.."
@@ -39,14 +39,15 @@ unset RUSTFLAGS RUSTC_WRAPPER
 
 for name in "$@"; do
     case "$name" in
-    runpack) what=(--package runpack-cli --bin runpack) ;;
-    runpackd) what=(--package runpack-daemon --bin runpackd) ;;
-    runpack-airgapped) what=(--package runpack-cli --bin runpack --no-default-features) ;;
+    runpack) package=runpack-cli bin=runpack features=() ;;
+    runpackd) package=runpack-daemon bin=runpackd features=() ;;
+    runpack-airgapped) package=runpack-cli bin=runpack features=(--no-default-features) ;;
     *) die "there is no binary \`$name\`" ;;
     esac
     # One after the other: built together they would share features, and each
     # would have what only another one needs.
     # shellcheck disable=SC2086 # several arguments
-    cargo auditable build --locked --release ${BUILD_ARGS:-} "${what[@]}"
-    install -m 755 "$target/release/${what[3]}" "$out/$name"
+    cargo auditable build --locked --release ${BUILD_ARGS:-} --package "$package" --bin "$bin" "${features[@]}"
+    install -m 755 "$target/release/$bin" "$out/$name"
+    python3 packaging/sbom.py list "$out/$name" "$package" "${features[@]}"
 done

@@ -21,7 +21,7 @@ packaging/build.sh "$dist" runpack-airgapped runpack runpackd
 step "what is in them"
 cargo cyclonedx --quiet --format json --describe binaries --spec-version 1.5
 mv cli/runpack_bin.cdx.json daemon/runpackd_bin.cdx.json "$dist/.work"
-bill() { python3 packaging/sbom.py "$dist/$1" "$dist/.work/$2" "$dist/$1.cdx.json" "${@:3}"; }
+bill() { python3 packaging/sbom.py bill "$dist/$1" "$dist/.work/$2" "$dist/$1.cdx.json" "${@:3}"; }
 bill runpack runpack_bin.cdx.json runpack-cli
 bill runpack-airgapped runpack_bin.cdx.json runpack-cli --no-default-features
 bill runpackd runpackd_bin.cdx.json runpack-daemon

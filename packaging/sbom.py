@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """Makes the lists of dependencies say what is in a binary, and no more.
 
-    sbom.py BINARY BOM OUT PACKAGE [CARGO-TREE-OPTION...]
+    sbom.py list BINARY PACKAGE [CARGO-TREE-OPTION...]
+    sbom.py bill BINARY BOM OUT PACKAGE [CARGO-TREE-OPTION...]
 
 cargo-auditable (in the binary) and cargo-cyclonedx (in BOM) both ask
 `cargo metadata`, which mixes the features of all packages of a workspace: for
 the binary without network code they name crates that are not in it. What is
-built is what `cargo tree` says of PACKAGE, so the list in the binary's section
-`.dep-v0` is written again with that alone, and so is the BOM, to OUT. A crate
-of the binary that one of the lists lacks is an error.
+built is what `cargo tree` says of PACKAGE. So `list` writes the list in the
+binary's section `.dep-v0` again with that alone, and `bill` the BOM to OUT. A
+crate of the binary that the list lacks is an error.
 """
 
 import hashlib
@@ -92,23 +93,28 @@ def bill(bom, built, running, binary):
     return text.replace(f"file://{os.getcwd()}", "file:///runpack")
 
 
-def main(binary, source, out, package, *options):
-    built = tree(package, options, "normal,build")
-    running = tree(package, options, "normal,no-proc-macro")
-    packages = in_binary(listed(binary), built, running)
-    write(binary, packages)
+def complete(built, entries, where):
+    missing = built - {named(entry) for entry in entries}
+    if missing:
+        sys.exit(f"error: {where} lacks {sorted(missing)}")
+
+
+def main(what, binary, *rest):
+    source, out, rest = (*rest[:2], rest[2:]) if what == "bill" else ("", "", rest)
+    built = tree(rest[0], rest[1:], "normal,build")
+    running = tree(rest[0], rest[1:], "normal,no-proc-macro")
+    if what == "list":
+        packages = in_binary(listed(binary), built, running)
+        complete(built, packages["packages"], f"the list in {binary}")
+        write(binary, packages)
+        print(f"{os.path.basename(binary)}: {len(built)} crates, {len(running)} of them in the program")
+        return
     with open(source, encoding="utf-8") as file:
         bom = json.load(file)
-    text = bill(bom, built, running, binary)
+    roots = [entry for entry in listed(binary)["packages"] if entry.get("root")]
+    complete(built, bom["components"] + roots, source)
     with open(out, "w", encoding="utf-8") as file:
-        file.write(text)
-    missing = built - {named(entry) for entry in listed(binary)["packages"]}
-    if missing:
-        sys.exit(f"error: the list in {binary} lacks {sorted(missing)}")
-    missing = built - {named(entry) for entry in bom["components"]} - {named(entry) for entry in packages["packages"] if entry.get("root")}
-    if missing:
-        sys.exit(f"error: {source} lacks {sorted(missing)}")
-    print(f"{os.path.basename(binary)}: {len(built)} crates, {len(running)} of them in the program")
+        file.write(bill(bom, built, running, binary))
 
 
 main(*sys.argv[1:])
