@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What an auditor without a network needs, as one tar that has the same bytes
-# wherever it is made, from what `just dist` has built.
+# wherever it is made, from what `just dist` has built: packaging/bundle.sh [DIRECTORY]
 set -euo pipefail
 umask 022
 cd "$(dirname "$0")/.."
@@ -9,6 +9,8 @@ cd "$(dirname "$0")/.."
 
 dist="$PWD/target/dist"
 [ -x "$dist/runpack-airgapped" ] || die "there is no target/dist/runpack-airgapped: \`just dist\` makes it"
+
+out="${1:-$dist}"
 
 step "offline bundle"
 name="runpack-airgapped-$(version)-$(uname -m)"
@@ -27,7 +29,7 @@ cp -r testdata/packs/good/release-gate "$to/examples/good"
 cp -r "$to/examples/good" "$to/examples/forged"
 sed -i 's/"hold"/"HOLD"/' "$to/examples/forged/artifacts/decisions.json"
 checksums "$to"
-rm -f "$dist"/runpack-airgapped-*.tar
-tar --create --file "$dist/$name.tar" --directory "$work" --format ustar --sort name --mtime @0 \
+rm -f "$out"/runpack-airgapped-*.tar
+tar --create --file "$out/$name.tar" --directory "$work" --format ustar --sort name --mtime @0 \
     --owner 0 --group 0 --numeric-owner --mode u=rwX,go=rX "$name"
-echo "target/dist/$name.tar: $(tar --list --file "$dist/$name.tar" | wc -l) entries"
+echo "$name.tar: $(tar --list --file "$out/$name.tar" | wc -l) entries"

@@ -14,9 +14,14 @@ work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 
 step "made again"
-cp "$bundle" "$work/before.tar"
-packaging/bundle.sh > /dev/null
-cmp "$work/before.tar" "$bundle" && echo "the same bytes, $(sha256sum < "$bundle" | cut -d ' ' -f 1)"
+if tar --list --file "$bundle" | grep -q 'SHA256SUMS.sig$' && [ -z "${RUNPACK_RELEASE_KEY:-}" ]; then
+    echo "it is signed, and \$RUNPACK_RELEASE_KEY names no key: not made again"
+else
+    mkdir "$work/again"
+    packaging/bundle.sh "$work/again" > /dev/null
+    cmp "$work/again/${bundle##*/}" "$bundle"
+    echo "the same bytes, $(sha256sum < "$bundle" | cut -d ' ' -f 1)"
+fi
 
 step "unpacked in an empty directory, without a network"
 mkdir "$work/bin" "$work/empty"

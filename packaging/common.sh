@@ -20,13 +20,14 @@ export SOURCE_DATE_EPOCH
 # Writes DIRECTORY/SHA256SUMS over every file below it, and a signature over
 # that if there is a key.
 checksums() {
-    local sums="$1/SHA256SUMS"
+    local sums="$1/SHA256SUMS" shown
+    shown="$(basename "$1")/SHA256SUMS"
     rm -f "$sums" "$sums.sig"
     (cd "$1" && find . -type f ! -path './.work/*' ! -name 'SHA256SUMS*' -printf '%P\0' \
         | LC_ALL=C sort -z | xargs -0 sha256sum) > "$sums.new"
     mv "$sums.new" "$sums"
     if [ -z "${RUNPACK_RELEASE_KEY:-}" ]; then
-        echo "not signed: ${sums#"$PWD/"} (\$RUNPACK_RELEASE_KEY names no key)"
+        echo "not signed: $shown (\$RUNPACK_RELEASE_KEY names no key)"
         return
     fi
     local pass=() public
@@ -41,6 +42,6 @@ checksums() {
     fi
     openssl pkeyutl -sign -rawin -inkey "$RUNPACK_RELEASE_KEY" "${pass[@]}" -in "$sums" -out "$sums.sig"
     openssl pkeyutl -verify -rawin -pubin -inkey "$public" -in "$sums" -sigfile "$sums.sig" > /dev/null
-    echo "signed: ${sums#"$PWD/"} by the key $(openssl pkey -pubin -in "$public" -outform DER | sha256sum | cut -d ' ' -f 1)"
+    echo "signed: $shown by the key $(openssl pkey -pubin -in "$public" -outform DER | sha256sum | cut -d ' ' -f 1)"
     rm -f "$public"
 }
