@@ -20,11 +20,14 @@ target="${CARGO_TARGET_DIR:-$PWD/target}"
 # Paths end up in panic messages, so they are written as if everything lay at
 # the same place. Of several prefixes that fit, the last one counts.
 maps=("$PWD=/runpack" "$target=/runpack/target")
-for registry in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/; do
-    maps+=("${registry%/}=/cargo")
-done
-if [ -d "$PWD/vendor" ]; then
+if [ -d vendor ]; then
     maps+=("$PWD/vendor=/cargo")
+else
+    # On a new machine there is no registry yet.
+    cargo fetch --locked --quiet --target "$(rustc -vV | sed -n 's/^host: //p')"
+    for registry in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/; do
+        maps+=("${registry%/}=/cargo")
+    done
 fi
 commit="$(rustc -vV | sed -n 's/^commit-hash: //p')"
 maps+=("$(rustc --print sysroot)/lib/rustlib/src/rust=/rustc/$commit")

@@ -38,7 +38,8 @@ if [ "${1:-}" = inside ]; then
     for _ in $(seq 50); do if grep -q 'read again' "$work/talk"; then break; fi; sleep 0.1; done
     grep 'read again' "$work/talk"
     kill -TERM "$server"
-    wait && echo "exit code 0"
+    wait "$!"
+    echo "exit code 0"
     exit
 fi
 
@@ -50,7 +51,8 @@ trap 'rm -rf "$work"' EXIT
 
 step "lintian"
 if command -v lintian > /dev/null; then
-    lintian --allow-root --fail-on error,warning "$deb" && echo "no error and no warning"
+    lintian --allow-root --fail-on error,warning "$deb"
+    echo "no error and no warning"
 else
     echo "lintian is not installed: the package was not looked at"
 fi
@@ -66,7 +68,8 @@ runuser -u runpack -- runpackd config validate --config /etc/runpack/runpackd.to
 runpack verify testdata/packs/good/release-gate
 
 step "the unit"
-systemd-analyze verify "$unit" && echo "systemd-analyze verify: nothing to say"
+systemd-analyze verify "$unit"
+echo "systemd-analyze verify: nothing to say"
 systemd-analyze security --offline=true "$unit" | tail -n 1
 
 step "$(said ExecStart)"

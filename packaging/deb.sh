@@ -23,4 +23,4 @@ runpack ($(version)-1) unstable; urgency=medium
  -- Runpack maintainers <maintainers@runpack.invalid>  $(date -u -R -d "@$SOURCE_DATE_EPOCH")
 END
 rm -f "$dist"/*.deb
-cargo deb --locked --no-build --no-strip --package runpack-daemon --output "$dist/"
+cargo deb --quiet --locked --no-build --no-strip --package runpack-daemon --output "$dist/"
