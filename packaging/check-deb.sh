@@ -90,18 +90,21 @@ bash --noprofile --norc -c '
     _runpackd runpackd ser runpackd
     echo "bash: runpackd ser -> ${COMPREPLY[*]}"
     [ "${COMPREPLY[*]}" = serve ]'
-if command -v fish > /dev/null; then
-    echo "fish: runpackd ser -> $(HOME="$work" fish --no-config -c 'complete -C "runpackd ser"')"
-    HOME="$work" fish --no-config -c 'complete -C "runpackd ser"' | grep -q ^serve
-else
-    echo "fish is not installed: not tried"
-fi
-if command -v zsh > /dev/null; then
-    echo "zsh: runpack ver -> $(zsh -f packaging/complete.zsh 'runpack ver')"
-    zsh -f packaging/complete.zsh 'runpack ver' | grep -q verify
-else
-    echo "zsh is not installed: not tried"
-fi
+# One is asked for each shell, by the means of that shell.
+offers() {
+    local wanted="$1" said
+    shift
+    if ! command -v "$1" > /dev/null; then
+        echo "$1 is not installed: not tried"
+        return
+    fi
+    said="$(HOME="$work" TERM=dumb "$@")"
+    echo "$1: $said"
+    [[ "$said" == *"$wanted"* ]] || die "$1 does not offer \`$wanted\`"
+}
+offers serve fish -c 'complete -C "runpackd ser"'
+offers 'runpackd serve' zsh -f packaging/complete.zsh 'runpackd ser'
+offers 'runpack verify' zsh -f packaging/complete.zsh 'runpack ver'
 
 step "remove, then purge"
 dpkg -r runpack
