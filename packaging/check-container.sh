@@ -23,9 +23,10 @@ if [ "${1:-}" != inside ]; then
     trap 'rm -rf "$work"' EXIT
     status=0
     unshare --mount --net --pid --fork --mount-proc "$0" inside "$work" || status=$?
+    [ "$status" = 0 ] || exit "$status"
     step "the pack, from outside"
-    if [ "$status" = 0 ]; then target/dist/runpack verify "$work/data/packs/run-1"; fi
-    exit "$status"
+    target/dist/runpack verify "$work/data/packs/run-1"
+    exit
 fi
 
 work="$2" user=65532:65532
@@ -52,12 +53,13 @@ read -ra entrypoint <<< "$(words ENTRYPOINT)"
 read -ra command <<< "$(sed -n 's/^CMD \[\(.*\)\]$/\1/p' packaging/Containerfile | tr -d '",')"
 read -ra health <<< "$(sed -n 's/^    CMD \[\(.*\)\]$/\1/p' packaging/Containerfile | tr -d '",')"
 RUNPACK_TOKEN="$(head -c 32 /dev/urandom | base64 | tr -d '\n')"
-inside() { env -i RUNPACK_TOKEN="$RUNPACK_TOKEN" chroot --userspec="$user" "$root" "$@"; }
+enter=("$(command -v chroot)" --userspec="$user" "$root")
+inside() { env -i RUNPACK_TOKEN="$RUNPACK_TOKEN" "${enter[@]}" "$@"; }
 
 step "${entrypoint[*]} ${command[*]}"
 (cd "$root/data" && inside "${entrypoint[@]}" "${command[@]}" 2> "$work/talk") &
 server=$!
-trap 'kill $server 2>/dev/null || true; sed "s/^/  | /" "$work/talk"' EXIT
+trap 'kill $server 2>/dev/null || true; grep -v "^{" "$work/talk" | sed "s/^/  | /"' EXIT
 for _ in $(seq 100); do if grep -q 'listening on' "$work/talk"; then break; fi; sleep 0.1; done
 grep 'listening on' "$work/talk"
 
@@ -66,7 +68,7 @@ inside "${health[@]}" | head -n 3
 if RUNPACK_TOKEN=wrong inside "${health[@]}" 2> /dev/null; then die "it is healthy with a wrong token"; fi
 
 step "a run"
-packaging/a-run.sh /data/packs/run-1 env -i RUNPACK_TOKEN="$RUNPACK_TOKEN" chroot --userspec="$user" "$root" \
+packaging/a-run.sh /data/packs/run-1 env -i RUNPACK_TOKEN="$RUNPACK_TOKEN" "${enter[@]}" \
     /usr/bin/runpackd call --url http://127.0.0.1:8080
 
 step "nothing but /data was written to"
