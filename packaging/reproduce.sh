@@ -19,8 +19,13 @@ rm -rf "$work"
 mkdir -p "$work"
 
 step "vendored sources"
-cargo vendor --locked --quiet --versioned-dirs "$work/vendor" > "$work/config.toml"
-sed -i 's|^directory = .*|directory = "vendor"|' "$work/config.toml"
+cargo vendor --locked --quiet --versioned-dirs "$work/vendor"
+cat > "$work/config.toml" << END
+[source.crates-io]
+replace-with = "vendored-sources"
+[source.vendored-sources]
+directory = "vendor"
+END
 du -sh "$work/vendor"
 
 # Without a network, if this system lets us: root's way, or a user's.
