@@ -10,6 +10,10 @@ cd "$(dirname "$0")/.."
 # shellcheck source=packaging/common.sh
 . packaging/common.sh
 
+# Said now, not after half an hour of building.
+if [ -n "${RUNPACK_RELEASE_KEY:-}" ] && [ ! -r "$RUNPACK_RELEASE_KEY" ]; then
+    die "there is no key \`$RUNPACK_RELEASE_KEY\`"
+fi
 PATH="$(packaging/tools.sh cargo-auditable cargo-cyclonedx cargo-deb):$PATH"
 dist="$PWD/target/dist"
 rm -rf "$dist"
