@@ -60,7 +60,7 @@ step "${entrypoint[*]} ${command[*]}"
 (cd "$root/data" && inside "${entrypoint[@]}" "${command[@]}" 2> "$work/talk") &
 server=$!
 trap 'kill $server 2>/dev/null || true; grep -v "^{" "$work/talk" | sed "s/^/  | /"' EXIT
-for _ in $(seq 100); do if grep -q 'listening on' "$work/talk"; then break; fi; sleep 0.1; done
+for _ in $(seq 100); do if grep -qs "listening on" "$work/talk"; then break; fi; sleep 0.1; done
 grep 'listening on' "$work/talk"
 
 step "${health[*]}"

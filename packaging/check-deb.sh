@@ -28,7 +28,7 @@ if [ "${1:-}" = inside ]; then
     env -i setpriv --reuid "$(said User)" --regid "$(said Group)" --clear-groups --no-new-privs --bounding-set=-all \
         --inh-caps=-all strace -f -qq -o "$work/trace" "${command[@]}" 2> "$work/talk" &
     cd "$OLDPWD"
-    for _ in $(seq 200); do if grep -q 'listening on' "$work/talk"; then break; fi; sleep 0.1; done
+    for _ in $(seq 200); do if grep -qs "listening on" "$work/talk"; then break; fi; sleep 0.1; done
     grep 'listening on' "$work/talk" || { cat "$work/talk"; exit 1; }
     server="$(pgrep -u "$(said User)" -x runpackd)"
     packaging/a-run.sh /var/lib/runpack/packs/run-1 /usr/bin/runpackd call --token-file /etc/runpack/token
@@ -115,4 +115,4 @@ dpkg -P runpack
 ls -d /var/lib/runpack /var/log/runpack
 # What this check made.
 rm -r /var/lib/runpack /var/log/runpack
-deluser --quiet runpack
+deluser --quiet runpack 2> /dev/null
