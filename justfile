@@ -154,7 +154,7 @@ bench-server *ARGS:
     cargo build --locked --release --bin runpackd
     python3 testdata/bench_server.py --runpackd "${CARGO_TARGET_DIR:-target}/release/runpackd" {{ ARGS }}
 
-# What takes too long for every change: kill -9 in 1,000 exports on a release build, in 100 pushes, of 100 bucket servers and in 1,000 rounds of our own, half an hour of work under everything clients do, a run of 1,000,000 triggers, 100,000 losses of power, 10,000 honest packs, pages in a browser, fuzzing
+# What takes too long for every change: kill -9 in 1,000 exports on a release build, in 100 pushes, of 100 bucket servers and in 1,000 rounds of our own, half an hour of work under everything clients do, a run of 1,000,000 triggers, 100,000 losses of power, 10,000 honest packs, pages in a browser, licences and spelling, fuzzing
 nightly:
     RUNPACK_KILL_ROUNDS=1000 cargo test --locked --release -p runpack-daemon --test kill -- --nocapture
     RUNPACK_KILL_ROUNDS=1000 cargo test --locked --release -p runpack-daemon --test killed_store -- --nocapture
@@ -165,6 +165,7 @@ nightly:
     RUNPACK_DEEP=1 cargo test --locked --release -p runpack-daemon --test million -- --nocapture
     RUNPACK_DEEP=1 cargo test --locked -p runpack-core --test honest -- --nocapture
     just browser
+    just quality
     just fuzz 300
 
 # Each fuzz target for so many seconds, from the kept corpus. What is found stays below target/fuzz: keep what it teaches in testdata/fuzz
@@ -183,3 +184,29 @@ fuzz SECONDS='1200':
             -print_final_stats=1 || failed=1
     done
     exit $failed
+
+# Everything that is handed out, in target/dist: binaries, their bills of materials, pages, Debian package, offline bundle, checksums, signed by $RUNPACK_RELEASE_KEY
+dist:
+    packaging/dist.sh
+
+# The Debian package again, from the binaries of `just dist`
+deb:
+    packaging/deb.sh
+
+# The offline bundle again, from the binaries of `just dist`
+bundle:
+    packaging/bundle.sh
+
+# What `just dist` made, installed and used: changes this machine, needs root
+dist-check:
+    packaging/check-bundle.sh
+    packaging/check-deb.sh
+    packaging/check-container.sh
+
+# Whether two builds in two places, without a network, have the same bytes
+reproduce *NAMES:
+    packaging/reproduce.sh {{ NAMES }}
+
+# Licences, sources and bans of dependencies, dependencies nobody uses, spelling
+quality:
+    packaging/quality.sh

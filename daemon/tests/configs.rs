@@ -9,13 +9,12 @@ mod inputs;
 #[path = "common/wire.rs"]
 mod wire;
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use common::CONFIG;
 use serde_json::Value;
-use wire::Connection;
+use wire::{Connection, Process};
 
 fn runpackd(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_runpackd"));
@@ -27,28 +26,6 @@ fn runpackd(dir: &Path, args: &[&str]) -> Command {
 fn said(command: &mut Command) -> (Option<i32>, String) {
     let output = command.output().unwrap();
     (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
-}
-
-struct Served(Child, String);
-
-impl Served {
-    fn new(command: &mut Command) -> Self {
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let mut talk = BufReader::new(child.stderr.take().unwrap());
-        let mut said = String::new();
-        while !said.contains("listening on ") {
-            assert_ne!(talk.read_line(&mut said).unwrap(), 0, "{said}");
-        }
-        let address = said.lines().last().unwrap().split_once("://").unwrap().1.to_owned();
-        Self(child, address)
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 const PRESETS: [&str; 4] = ["quickstart-dev", "default-recommended", "hardened", "container-prod"];
@@ -83,8 +60,8 @@ fn every_preset_starts_in_an_empty_directory_and_takes_a_run_as_it_says() {
             .replace("0.0.0.0:8080", "127.0.0.1:0")
             .replace("/data", &dir.path().join("data").display().to_string());
         std::fs::write(dir.path().join("own.toml"), text).unwrap();
-        let served = Served::new(&mut runpackd(dir.path(), &["serve", "--config", "own.toml"]));
-        let mut connection = Connection::new(served.1.parse().unwrap());
+        let served = Process::of(&mut runpackd(dir.path(), &["serve", "--config", "own.toml"]));
+        let mut connection = Connection::new(served.address);
         assert_eq!(connection.get("/readyz").status, 200, "{preset}");
         let open = preset == "quickstart-dev" || preset == "default-recommended";
         let body = |tool: &str| -> Value {
@@ -173,8 +150,8 @@ fn a_program_outside_can_be_a_provider() {
         "{CONFIG}{table}capabilities_path = \"weather.json\"\nallow_raw = true\n[evidence]\nallow_raw_values = true\n"
     );
     std::fs::write(dir.path().join("decision-gate.toml"), whole).unwrap();
-    let served = Served::new(&mut runpackd(dir.path(), &["serve"]));
-    let mut connection = Connection::new(served.1.parse().unwrap());
+    let served = Process::of(&mut runpackd(dir.path(), &["serve"]));
+    let mut connection = Connection::new(served.address);
     let mut call = |tool: &str, arguments: Value| connection.try_call(&common::request(tool, arguments)).unwrap();
     let listed = call("providers_list", serde_json::json!({}));
     assert!(listed.to_string().contains(r#""provider_id":"weather","transport":"mcp""#), "{listed}");
@@ -212,8 +189,8 @@ fn packets_are_delivered_to_a_log_and_a_run_does_not_wait_for_it() {
         "{CONFIG}[run_state_store]\ntype = \"sqlite\"\npath = \"runs.db\"\n[dispatch]\nenabled = true\nlog = \"delivered.jsonl\"\n"
     );
     std::fs::write(dir.path().join("decision-gate.toml"), text).unwrap();
-    let served = Served::new(&mut runpackd(dir.path(), &["serve"]));
-    let mut connection = Connection::new(served.1.parse().unwrap());
+    let served = Process::of(&mut runpackd(dir.path(), &["serve"]));
+    let mut connection = Connection::new(served.address);
     let mut call = |tool: &str, arguments: Value| connection.try_call(&common::request(tool, arguments)).unwrap();
     let mut scenario = common::quickstart("a");
     scenario["spec"]["stages"][0]["entry_packets"] = serde_json::json!([{"packet_id": "note", "schema_id": "note-v1",

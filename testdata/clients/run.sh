@@ -30,7 +30,7 @@ fresh() {
 try() {
     local dir url
     dir="$(fresh)"
-    (cd "$dir" && exec "$runpackd" serve 2> talk) &
+    (cd "$dir" && exec "$runpackd" serve 2> ./talk) &
     pid=$!
     for _ in $(seq 100); do if grep -q '^listening on ' "$dir/talk"; then break; fi; sleep 0.1; done
     url="$(sed -n 's/^listening on //p' "$dir/talk")/mcp"

@@ -34,23 +34,19 @@ impl Process {
 
     /// On the config that is in `dir` already.
     pub fn at(dir: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_runpackd"))
-            .arg("serve")
-            .current_dir(dir)
-            .env_remove("DECISION_GATE_CONFIG")
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_runpackd"));
+        Self::of(command.arg("serve").current_dir(dir).env_remove("DECISION_GATE_CONFIG"))
+    }
+
+    /// What `command` starts, once it listens.
+    pub fn of(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut talk = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        talk.read_line(&mut line).unwrap();
-        let address = line
-            .trim()
-            .split_once("://")
-            .map(|(_, address)| address)
-            .unwrap_or_else(|| panic!("{line}"))
-            .parse()
-            .unwrap();
+        let mut said = String::new();
+        while !said.contains("listening on ") {
+            assert_ne!(talk.read_line(&mut said).unwrap(), 0, "{said}");
+        }
+        let address = said.trim().rsplit_once("://").unwrap().1.parse().unwrap();
         Self { child, address, talk, _dir: None }
     }
 
