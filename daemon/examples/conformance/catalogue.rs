@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use rmcp::model::{ContentBlock, InputRequests, Prompt, PromptMessage, Resource, ResourceContents, ResourceTemplate, Tool};
+use rmcp::model::{
+    ContentBlock, InputRequests, Prompt, PromptMessage, Resource, ResourceContents, ResourceTemplate, Tool,
+};
 use serde::Deserialize;
 use serde_json::Value;
 

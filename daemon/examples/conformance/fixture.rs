@@ -9,8 +9,8 @@ use rmcp::model::{
     GetPromptResponse, GetPromptResult, GetTaskParams, GetTaskResult, Implementation, JsonObject, ListPromptsResult,
     ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, LoggingLevel, LoggingMessageNotificationParam,
     PaginatedRequestParams, ProgressNotificationParam, PromptMessage, ProtocolVersion, ReadResourceRequestParams,
-    ReadResourceResponse, ReadResourceResult, ResourceContents, SamplingCapability, ServerCapabilities, ServerConfig,
-    ServerRequest, SetLevelRequestMethod, SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter, Tool,
+    ReadResourceResponse, ReadResourceResult, ResourceContents, Role, ServerCapabilities, ServerConfig, ServerRequest,
+    SetLevelRequestMethod, SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter, Tool,
     UnsubscribeRequestParams, UpdateTaskParams,
 };
 use rmcp::service::{RequestContext, SubscriptionContext};
@@ -95,8 +95,7 @@ impl Fixture {
             "test_missing_capability" => {
                 let declared = context.client_capabilities().unwrap_or_default();
                 if declared.sampling.is_none() {
-                    let mut needed = ClientCapabilities::default();
-                    needed.sampling = Some(SamplingCapability::default());
+                    let needed = ClientCapabilities::builder().enable_sampling().build();
                     return Err(ErrorData::missing_required_client_capability(needed));
                 }
                 "you have a model".to_owned()
@@ -273,11 +272,7 @@ impl ServerHandler for Fixture {
         Ok(read.with_ttl_ms(TTL_MS).with_cache_scope(CacheScope::Public).into())
     }
 
-    async fn subscribe(
-        &self,
-        request: SubscribeRequestParams,
-        _: RequestContext<RoleServer>,
-    ) -> Result<(), ErrorData> {
+    async fn subscribe(&self, request: SubscribeRequestParams, _: RequestContext<RoleServer>) -> Result<(), ErrorData> {
         self.known(&request.uri).map(|_| ())
     }
 
@@ -309,7 +304,7 @@ impl ServerHandler for Fixture {
                 match asking.take(name, request.input_responses, request.request_state.as_deref(), &context)? {
                     Round::Asks(result) => result.into(),
                     Round::Answered(known) => {
-                        let message = PromptMessage::new_text(rmcp::model::Role::User, json!(known).to_string());
+                        let message = PromptMessage::new_text(Role::User, json!(known).to_string());
                         GetPromptResult::new(vec![message]).into()
                     }
                 },
@@ -325,16 +320,13 @@ impl ServerHandler for Fixture {
         request: CompleteRequestParams,
         _: RequestContext<RoleServer>,
     ) -> Result<CompleteResult, ErrorData> {
-        let values = ["testing", "tested", "text"].into_iter().filter(|value| value.starts_with(&request.argument.value));
+        let values =
+            ["testing", "tested", "text"].into_iter().filter(|value| value.starts_with(&request.argument.value));
         let completion = CompletionInfo::new(values.map(str::to_owned).collect());
         Ok(CompleteResult::new(completion.map_err(|error| ErrorData::internal_error(error, None))?))
     }
 
-    async fn set_level(
-        &self,
-        _: SetLevelRequestParams,
-        context: RequestContext<RoleServer>,
-    ) -> Result<(), ErrorData> {
+    async fn set_level(&self, _: SetLevelRequestParams, context: RequestContext<RoleServer>) -> Result<(), ErrorData> {
         // Gone in the new era. What is logged is worth hearing at any level.
         if is_new(&context) { Err(ErrorData::method_not_found::<SetLevelRequestMethod>()) } else { Ok(()) }
     }

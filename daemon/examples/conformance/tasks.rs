@@ -65,9 +65,7 @@ impl Job {
                 let answers = futures_util::future::try_join_all(asked).await?;
                 Ok(CallToolResult::success(vec![ContentBlock::text(json!(answers).to_string())]))
             }
-            Self::Knowing { known } => {
-                Ok(CallToolResult::success(vec![ContentBlock::text(json!(known).to_string())]))
-            }
+            Self::Knowing { known } => Ok(CallToolResult::success(vec![ContentBlock::text(json!(known).to_string())])),
         }
     }
 }
