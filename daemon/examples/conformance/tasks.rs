@@ -6,7 +6,7 @@ use rmcp::model::{
     CallToolResult, ContentBlock, CreateTaskResult, ErrorData, InputRequest, InputResponses, JsonObject,
 };
 use rmcp::task_manager::{TaskContext, TaskExit, TaskManager, TaskOptions};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// How long a tool that takes its time may take.
 const SECONDS_MAX: u64 = 60;
@@ -32,7 +32,7 @@ impl Job {
     pub fn named(name: &str, arguments: &JsonObject) -> Option<Self> {
         Some(match name {
             "slow_compute" => {
-                let seconds = arguments.get("seconds").and_then(|seconds| seconds.as_u64()).unwrap_or(0);
+                let seconds = arguments.get("seconds").and_then(Value::as_u64).unwrap_or(0);
                 Self::Slow { seconds: seconds.min(SECONDS_MAX) }
             }
             "failing_job" => Self::Failing,
