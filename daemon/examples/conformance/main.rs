@@ -24,7 +24,6 @@ use runpackd_lib::talk::{self, LogArgs};
 use runpackd_lib::tools::{TOOLS, Tools};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tracing::info;
 
 /// The quickstart's door, and runs in memory.
 const CONFIG: &str = "[server]\ntransport = \"http\"\nbind = \"127.0.0.1:0\"\n\n[dev]\npermissive = true\n\n\
@@ -48,7 +47,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let fixture = fixture::Fixture::new(catalogue::Catalogue::read()?);
     let behind = Behind { tools, mcp: Face::new(fixture, sessions), rate: None, tls: None };
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    info!("listening on http://{}", listener.local_addr()?);
+    talk::talk(&format!("listening on http://{}", listener.local_addr()?));
     let (_change, changes) = mpsc::channel(1);
     let stop = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
     Ok(http::serve(listener, behind, Options::default(), changes, stop).await?)
