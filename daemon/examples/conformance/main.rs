@@ -32,7 +32,7 @@ const CONFIG: &str = "[server]\ntransport = \"http\"\nbind = \"127.0.0.1:0\"\n\n
 /// Serve the fixtures of the conformance suite to this machine
 #[derive(Parser)]
 struct Args {
-    /// Keep sessions for clients of the old era
+    /// Keep sessions for clients of the old era, and answer in streams
     #[arg(long)]
     sessions: bool,
 }

@@ -21,8 +21,9 @@ pub enum Sessions {
     /// Nothing: there is no table of sessions to leak, and a restart breaks no
     /// client.
     Never,
-    /// A session for each, in this table. The service never does: it is there
-    /// for what tests of the protocol ask of sessions.
+    /// A session for each, in this table, and answers that are streams, as
+    /// sessions are for. The service never does: it is there for what tests of
+    /// the protocol ask of sessions and streams.
     Kept(Arc<LocalSessionManager>),
 }
 
@@ -36,9 +37,10 @@ impl Face {
     /// door's to say, for every path the same.
     pub fn new(handler: impl ServerHandler + Clone + Sync, sessions: Sessions) -> Self {
         Self(Box::new(move |ended| {
+            let kept = matches!(sessions, Sessions::Kept(_));
             let config = StreamableHttpServerConfig::default()
-                .with_legacy_session_mode(matches!(sessions, Sessions::Kept(_)))
-                .with_json_response(true)
+                .with_legacy_session_mode(kept)
+                .with_json_response(!kept)
                 .disable_allowed_hosts()
                 .with_cancellation_token(ended);
             match sessions {
