@@ -35,7 +35,7 @@ impl Face {
     ///
     /// Whom the server is called by and where calls may come from is the
     /// door's to say, for every path the same.
-    pub fn new(handler: impl ServerHandler + Clone + Sync, sessions: Sessions) -> Self {
+    pub fn new(handler: impl ServerHandler + Clone, sessions: Sessions) -> Self {
         Self(Box::new(move |ended| {
             let kept = matches!(sessions, Sessions::Kept(_));
             let config = StreamableHttpServerConfig::default()
@@ -61,7 +61,7 @@ pub(super) struct McpService(Box<dyn Fn(Request<Full<Bytes>>) -> BoxFuture<'stat
 
 impl McpService {
     fn new(
-        handler: impl ServerHandler + Clone + Sync,
+        handler: impl ServerHandler + Clone,
         sessions: Arc<impl SessionManager>,
         config: StreamableHttpServerConfig,
     ) -> Self {
