@@ -55,6 +55,11 @@ clients:
     cargo build --locked --bin runpackd
     testdata/clients/run.sh "${CARGO_TARGET_DIR:-target}/debug/runpackd"
 
+# The conformance suites of the Model Context Protocol, against the server, and against their own fixtures behind its door
+conformance:
+    cargo build --locked -p runpack-daemon --bin runpackd --example conformance
+    testdata/clients/conformance/run.sh "${CARGO_TARGET_DIR:-target}/debug"
+
 # Attestations beside the Python libraries of in-toto, from PyPI
 in-toto:
     #!/usr/bin/env bash
@@ -154,7 +159,7 @@ bench-server *ARGS:
     cargo build --locked --release --bin runpackd
     python3 testdata/bench_server.py --runpackd "${CARGO_TARGET_DIR:-target}/release/runpackd" {{ ARGS }}
 
-# What takes too long for every change: kill -9 in 1,000 exports on a release build, in 100 pushes, of 100 bucket servers and in 1,000 rounds of our own, half an hour of work under everything clients do, a run of 1,000,000 triggers, 100,000 losses of power, 10,000 honest packs, pages in a browser, licences and spelling, fuzzing
+# What takes too long for every change: kill -9 in 1,000 exports on a release build, in 100 pushes, of 100 bucket servers and in 1,000 rounds of our own, half an hour of work under everything clients do, a run of 1,000,000 triggers, 100,000 losses of power, 10,000 honest packs, the conformance suites, pages in a browser, licences and spelling, fuzzing
 nightly:
     RUNPACK_KILL_ROUNDS=1000 cargo test --locked --release -p runpack-daemon --test kill -- --nocapture
     RUNPACK_KILL_ROUNDS=1000 cargo test --locked --release -p runpack-daemon --test killed_store -- --nocapture
@@ -164,6 +169,7 @@ nightly:
     RUNPACK_DEEP=1 cargo test --locked --release -p runpack-cli --test memory -- --nocapture
     RUNPACK_DEEP=1 cargo test --locked --release -p runpack-daemon --test million -- --nocapture
     RUNPACK_DEEP=1 cargo test --locked -p runpack-core --test honest -- --nocapture
+    just conformance
     just browser
     just quality
     just fuzz 300

@@ -116,6 +116,23 @@ fn tokens_open_the_door_and_roles_keep_tenants_apart() {
     assert!(of("mcp_tool_authz").iter().any(|line| line["token_fingerprint"] == fingerprint.as_str()));
 }
 
+/// Where a stream or the end of a session would be, if there were any.
+#[test]
+fn whatever_is_asked_of_the_protocol_needs_a_token() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("decision-gate.toml"), with_tokens(dir.path())).unwrap();
+    let process = Process::at(dir.path());
+    let mut connection = Connection::new(process.address);
+    let mut ask = |method: &str, headers: &str| {
+        let host = process.address;
+        connection.write(format!("{method} /mcp HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n")).read().status
+    };
+    for method in ["GET", "DELETE"] {
+        assert_eq!(ask(method, ""), 401, "{method}");
+        assert_eq!(ask(method, "Authorization: Bearer second-token\r\n"), 405, "{method}");
+    }
+}
+
 /// An authority, and what it signs.
 struct Authority {
     certificate: rcgen::Certificate,

@@ -14,12 +14,13 @@ use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use common::{BASE, CONFIG, Client, export, held, next, quickstart, request, start, verify};
-use runpackd_lib::http::{self, Limits, Options};
+use runpackd_lib::http::{self, Face, Limits, Options, Sessions};
+use runpackd_lib::mcp::Mcp;
 use runpackd_lib::tools::{Answer, Hints, TOOLS, Tool};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -42,7 +43,9 @@ impl Here {
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
                 told.send(listener.local_addr().unwrap()).unwrap();
                 let stop = async { stopped.await.unwrap_or_default() };
-                let behind = http::Behind { tools: common::tools(CONFIG, tools), rate: None, tls: None };
+                let tools = common::tools(CONFIG, tools);
+                let mcp = Face::new(Mcp::over_http(Arc::clone(&tools)), Sessions::Never);
+                let behind = http::Behind { tools, mcp, rate: None, tls: None };
                 let (_change, changes) = tokio::sync::mpsc::channel(1);
                 let options = Options { limits, ..Options::default() };
                 http::serve(listener, behind, options, changes, stop).await.unwrap();

@@ -11,7 +11,8 @@ use tracing::{info, warn};
 
 use crate::config::{Door, Fixed, Missing, Preset, ServiceConfiguration};
 use crate::dispatch::{self, DispatchConfiguration};
-use crate::http::{self, Behind, Change, Limits, Options};
+use crate::http::{self, Behind, Change, Face, Limits, Options, Sessions};
+use crate::mcp::Mcp;
 use crate::scheduler::{self, SchedulerConfig};
 use crate::service::{Service, broker};
 use crate::stdio;
@@ -270,7 +271,9 @@ fn open(configuration: ServiceConfiguration, before: Option<&Arc<Service>>) -> R
         None => Service::open(configuration)?,
         Some(before) => before.under(configuration)?,
     };
-    Ok((Behind { tools: Arc::new(Tools::new(Arc::new(service), TOOLS)), rate, tls }, beside))
+    let tools = Arc::new(Tools::new(Arc::new(service), TOOLS));
+    let mcp = Face::new(Mcp::over_http(Arc::clone(&tools)), Sessions::Never);
+    Ok((Behind { tools, mcp, rate, tls }, beside))
 }
 
 fn listen(bind: SocketAddr) -> Result<TcpListener, String> {

@@ -4,6 +4,7 @@
 //! time limit for a request's head. What a request means is for `rpc` and `mcp`
 //! to say.
 
+mod face;
 mod patience;
 mod tls;
 
@@ -29,8 +30,6 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use rmcp::model::{ErrorData, JsonRpcError};
-use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
-use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -38,6 +37,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+pub use face::{Face, Sessions};
 pub use tls::TlsOptions;
 use tracing::warn;
 
@@ -45,7 +45,7 @@ use crate::access::{Authentication, Caller, Claim, Unauthenticated};
 use crate::audit::{Correlation, SecurityKind, Transport};
 use crate::correlation::{self, ServerIds};
 use crate::limits::{Client, RateLimit, RateLimiter};
-use crate::mcp::{Mcp, Place};
+use crate::mcp::Place;
 use crate::rpc::{Fault, Kind, Reply, Rpc};
 use crate::stdio::unreadable;
 use crate::tools::{CallError, Context, Tools};
@@ -129,6 +129,8 @@ impl Default for Options {
 pub struct Behind {
     /// What is called.
     pub tools: Arc<Tools>,
+    /// What answers the Model Context Protocol.
+    pub mcp: Face,
     /// How often each may call; as often as they like without it.
     pub rate: Option<RateLimit>,
     /// With what connections are made, if not in the clear.
@@ -302,17 +304,17 @@ struct Door {
 /// What is behind the door, in the shapes that requests ask for.
 struct Room {
     rpc: Rpc,
-    mcp: McpService,
+    mcp: face::McpService,
     tools: Arc<Tools>,
     limiter: Option<RateLimiter>,
 }
 
 impl Room {
     fn new(behind: Behind, ended: &CancellationToken) -> Self {
-        let Behind { tools, rate, tls: _ } = behind;
+        let Behind { tools, mcp, rate, tls: _ } = behind;
         Self {
             rpc: Rpc::new(Arc::clone(&tools)),
-            mcp: mcp(Arc::clone(&tools), ended.clone()),
+            mcp: mcp.behind(ended.clone()),
             limiter: rate.map(RateLimiter::new),
             tools,
         }
@@ -370,26 +372,11 @@ impl Room {
     }
 }
 
-type McpService = StreamableHttpService<Mcp, NeverSessionManager>;
-
-/// Without sessions: there is no table of them to leak, and a restart breaks no
-/// client. Whom the server is called by and where calls may come from is the
-/// door's to say, for every path the same.
-fn mcp(tools: Arc<Tools>, ended: CancellationToken) -> McpService {
-    let face = Mcp::over_http(tools);
-    let config = StreamableHttpServerConfig::default()
-        .with_legacy_session_mode(false)
-        .with_json_response(true)
-        .disable_allowed_hosts()
-        .with_cancellation_token(ended);
-    StreamableHttpService::new(move || Ok(face.clone()), Arc::default(), config)
-}
-
 async fn answer_mcp(State(door): State<Arc<Door>>, request: Request) -> Response {
     let (mut head, body) = request.into_parts();
     let (room, mut trace) = (door.room(), door.trace(&head));
     let mut response = match door.prepare(&room, &mut head, body, &mut trace).await {
-        Ok(body) => room.mcp.handle(Request::from_parts(head, body)).await.map(Body::new),
+        Ok(body) => room.mcp.handle(Request::from_parts(head, body)).await,
         Err((status, error)) => protocol_error(status, error),
     };
     door.mark(&room, &mut response, &trace);
@@ -497,7 +484,7 @@ impl Door {
         let caller = room.identify(head, trace)?;
         let media = head.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
         let media = media.and_then(|media| media.split(';').next()).unwrap_or_default();
-        if !media.trim().eq_ignore_ascii_case("application/json") {
+        if head.method == Method::POST && !media.trim().eq_ignore_ascii_case("application/json") {
             let message = "the body is not declared as JSON\nhint: send the header Content-Type: application/json";
             return Err(Fault::new(Kind::InvalidRequest, message).with_status(415));
         }
@@ -571,11 +558,6 @@ impl Door {
             room.turned_away(trace, &fault);
             (fault.status, ErrorData::invalid_request(fault.message, None))
         };
-        if head.method != Method::POST {
-            let client = self.guard(head).map_err(|fault| refused(trace, fault))?;
-            trace.correlation.unsafe_client_correlation_id = client;
-            return Ok(Full::default());
-        }
         let caller = match self.admit(room, head, trace) {
             Ok(caller) => caller,
             Err(fault) => {
@@ -583,6 +565,9 @@ impl Door {
                 return Err(refused(trace, fault));
             }
         };
+        if head.method != Method::POST {
+            return Ok(Full::default());
+        }
         let bytes = self.read(head, body).await.map_err(|fault| refused(trace, fault))?;
         trace.request_bytes = bytes.len();
         if let Some(error) = unreadable(&bytes) {
