@@ -82,7 +82,7 @@ impl Fingerprints {
 fn shelf(print: &Fingerprint, count: usize) -> usize {
     let first = u128::from_be_bytes(*print) >> 64;
     // Less than `count`, so it fits.
-    (first * count as u128 >> 64) as usize
+    ((first * count as u128) >> 64) as usize
 }
 
 fn of(bytes: &[u8]) -> Fingerprint {
