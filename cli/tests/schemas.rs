@@ -20,7 +20,9 @@ use jsonschema::Validator;
 use runpack_core::engine::Scenario;
 use runpack_core::model::{RunConfig, RunState, ScenarioSpec, TriggerEvent};
 use runpack_core::pack::Manifest;
+use runpack_core::pack::{PAYLOAD_TYPE, PREDICATE_TYPE, Statement};
 use runpack_core::read::{Unknown, ingest, recorded};
+use runpack_core::trust::{TrustPolicy, TrustTable};
 use serde_json::{Map, Value, json};
 
 const TYPE: &str = "types.json#/$defs/";
@@ -103,15 +105,8 @@ fn schemas() -> Vec<(&'static str, Value)> {
     lenient(&mut state);
     // The tools' types leave open what this page does not: a pack's reader is exact.
     let mut manifest = of("manifest");
-    let text = json!({"type": "string"});
-    let exact = |properties: Value, required: &[&str]| json!({"type": "object", "additionalProperties": false, "properties": properties, "required": required});
-    let requirement = exact(
-        json!({"anchor_type": text, "required_fields": {"type": "array", "items": text}}),
-        &["anchor_type", "required_fields"],
-    );
-    let provider = exact(json!({"provider_id": text, "requirement": requirement}), &["provider_id", "requirement"]);
-    manifest["properties"]["anchor_policy"] =
-        exact(json!({"providers": {"type": "array", "minItems": 1, "items": provider}}), &[]);
+    manifest["properties"]["anchor_policy"] = anchor_policy();
+    manifest["properties"]["anchor_policy"]["properties"]["providers"]["minItems"] = json!(1);
     let findings = read("schemas/report.schema.json")["properties"]["findings"].take();
     vec![
         (
@@ -124,7 +119,146 @@ fn schemas() -> Vec<(&'static str, Value)> {
         ("manifest", complete("Manifest", "The index of a pack.", manifest)),
         ("findings", complete("Findings", "What `runpack verify` found in one pack.", findings)),
         ("provider-contract", complete("Provider contract", "What an external provider promises.", of("contract"))),
+        (
+            "trust-policy",
+            complete("Trust policy", "Whom to believe about packs, and how many of them are needed.", trust_policy()),
+        ),
+        ("attestation", complete("Attestation", "The predicate of an in-toto statement about a pack.", attestation())),
     ]
+}
+
+fn exact(properties: &Value, required: &[&str]) -> Value {
+    json!({"type": "object", "additionalProperties": false, "properties": properties, "required": required})
+}
+
+fn text(what: &str) -> Value {
+    json!({"type": "string", "description": what})
+}
+
+fn list(what: &str, items: &Value) -> Value {
+    json!({"type": "array", "description": what, "items": items})
+}
+
+fn anchor_policy() -> Value {
+    let text = json!({"type": "string"});
+    let requirement = exact(
+        &json!({"anchor_type": text, "required_fields": {"type": "array", "items": text}}),
+        &["anchor_type", "required_fields"],
+    );
+    let provider = exact(&json!({"provider_id": text, "requirement": requirement}), &["provider_id", "requirement"]);
+    exact(&json!({"providers": {"type": "array", "items": provider}}), &[])
+}
+
+/// As TOML is read: there is no null.
+fn trust_policy() -> Value {
+    let string = json!({"type": "string"});
+    let count = json!({"type": "integer", "minimum": 0});
+    let id = json!({"type": "integer", "minimum": 1});
+    let lane = json!({"enum": ["asserted", "verified"], "description": "The least that may have counted."});
+    let require = exact(
+        &json!({
+            "signatures": {"type": "integer", "minimum": 0, "description": "Different keys; 1 if left out, 0 only reports."},
+            "roles": {"type": "object", "description": "Of these roles so many.", "additionalProperties": count},
+            "min_lane": lane,
+            "anchor_policy": anchor_policy(),
+            "spec_hashes": list("One of these scenarios.", &json!({"type": "string", "pattern": "^(sha256:)?[0-9a-f]{64}$"})),
+        }),
+        &[],
+    );
+    let mut key = exact(
+        &json!({
+            "id": {"type": "string", "minLength": 1, "description": "What reports call it."},
+            "name": text("For people."),
+            "file": text("The public key, in a file beside the policy."),
+            "pem": text("The public key itself."),
+            "roles": {"type": "array", "minItems": 1, "items": string, "description": "[\"pack\"] if left out; `evidence` alone signs no pack."},
+            "valid_from": text("From its first moment on: 2026-01-31 or 2026-01-31T12:00:00Z."),
+            "valid_until": text("Before its first moment."),
+            "tenants": list("All if left out.", &id),
+            "namespaces": list("All if left out.", &id),
+            "scenarios": list("All if left out.", &string),
+            "keyids": list("What other programs call it.", &string),
+        }),
+        &["id"],
+    );
+    key["oneOf"] = json!([{"required": ["file"]}, {"required": ["pem"]}]);
+    let evidence = exact(
+        &json!({
+            "mode": {"enum": ["required", "audit"], "description": "Refused without a signature, or only told."},
+            "binding": {"enum": ["bound", "value_only"], "description": "Whether a signed value is enough."},
+            "keys": list("All of the role `evidence` if left out.", &string),
+        }),
+        &["mode"],
+    );
+    exact(
+        &json!({
+            "version": {"const": 1},
+            "require": require,
+            "keys": {"type": "array", "minItems": 1, "maxItems": 64, "items": key},
+            "evidence": {"type": "object", "description": "By provider.", "additionalProperties": evidence},
+        }),
+        &["version", "keys"],
+    )
+}
+
+fn attestation() -> Value {
+    let string = json!({"type": "string"});
+    let strings = json!({"type": "array", "items": string});
+    let maybe = json!({"type": ["string", "null"]});
+    let id = json!({"type": "integer", "minimum": 1});
+    let lane = json!({"enum": ["asserted", "verified"]});
+    let digest = json!({"$ref": format!("{TYPE}digest")});
+    let target =
+        exact(&json!({"target_kind": string, "target_id": maybe, "system": maybe, "target": maybe}), &["target_kind"]);
+    let criteria = [
+        "target_kinds",
+        "require_labels",
+        "forbid_labels",
+        "require_policy_tags",
+        "forbid_policy_tags",
+        "content_types",
+        "schema_ids",
+        "packet_ids",
+        "stage_ids",
+        "scenario_ids",
+    ];
+    let mut rule = exact(
+        &json!({"effect": {"enum": ["permit", "deny", "error"]}, "error_message": maybe, "targets": list("Any of these.", &target)}),
+        &["effect"],
+    );
+    for name in criteria {
+        rule["properties"][name] = strings.clone();
+    }
+    let rules = exact(
+        &json!({"default": {"enum": ["permit", "deny"]}, "rules": list("The first that fits decides.", &rule)}),
+        &[],
+    );
+    let policy = json!({"oneOf": [
+        exact(&json!({"engine": {"enum": ["permit_all", "deny_all"]}}), &[]),
+        exact(&json!({"engine": {"const": "static"}, "static": rules}), &["engine", "static"]),
+    ]});
+    let settings = exact(
+        &json!({
+            "anchor_policy": anchor_policy(),
+            "logic": {"enum": ["kleene", "bochvar"], "description": "How Unknown is combined."},
+            "min_lane": lane,
+            "policy": policy,
+            "provider_lanes": {"type": "object", "description": "The least lane of a provider, where it is another.", "additionalProperties": lane},
+        }),
+        &["anchor_policy", "logic", "min_lane", "policy", "provider_lanes"],
+    );
+    exact(
+        &json!({
+            "namespace_id": id,
+            "root_hash": digest,
+            "run_id": string,
+            "scenario_id": string,
+            "settings": {"description": "How the run was decided; null from who did not decide it.", "oneOf": [settings, {"type": "null"}]},
+            "spec_hash": digest,
+            "tenant_id": id,
+        }),
+        &["namespace_id", "root_hash", "run_id", "scenario_id", "spec_hash", "tenant_id"],
+    )
 }
 
 fn validator(name: &str) -> Validator {
@@ -186,21 +320,20 @@ fn shown_json() -> Vec<Shown> {
     found
 }
 
-/// The configs of the documents: blocks of TOML, and files that commands write.
-/// A trust policy begins with its version.
-fn shown_configs() -> Vec<Shown> {
-    let mut found = Vec::new();
+/// The configs and the trust policies of the documents: blocks of TOML, and files
+/// that commands write. A trust policy has a version.
+fn shown_toml() -> [Vec<Shown>; 2] {
+    let (mut configs, mut policies) = (Vec::new(), Vec::new());
     for page in pages::pages() {
         let blocks = pages::blocks(&page).into_iter().filter(|block| block.language == "toml").map(|block| block.text);
         let files = pages::written(&page).into_iter().filter(|(name, _)| name.ends_with(".toml")).map(|(_, text)| text);
         for text in blocks.chain(files) {
             let value: Value = toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
-            if value.get("version").is_none() {
-                found.push(Shown { page: page.clone(), value });
-            }
+            let kind = if value.get("version").is_none() { &mut configs } else { &mut policies };
+            kind.push(Shown { page: page.clone(), value });
         }
     }
-    found
+    [configs, policies]
 }
 
 #[test]
@@ -272,9 +405,11 @@ fn what_the_documents_show_is_what_its_schema_says() {
     }
     assert!(seen[0] >= 4 && seen[1] >= 7 && seen[2] >= 2 && seen[4] >= 1, "{seen:?}");
     let config = jsonschema::draft202012::new(&read("schemas/config.schema.json")).unwrap();
-    let configs = shown_configs();
+    let [configs, policies] = shown_toml();
     configs.iter().for_each(|shown| takes(&config, &shown.value, &shown.page));
-    assert!(configs.len() >= 10, "{}", configs.len());
+    let policy = validator("trust-policy");
+    policies.iter().for_each(|shown| takes(&policy, &shown.value, &shown.page));
+    assert!(configs.len() >= 10 && policies.len() >= 2, "{} {}", configs.len(), policies.len());
 }
 
 /// Every place of a value.
@@ -347,4 +482,48 @@ fn schemas_take_what_readers_take() {
         let again = recorded::<Manifest>(bytes).ok().and_then(|manifest| serde_json::to_value(manifest).ok());
         again == serde_json::from_slice(bytes).ok()
     });
+    // TOML knows no null. Any file has a key; the other key is in the policy itself.
+    agree("trust-policy", &policy(), |bytes| {
+        let table =
+            ingest::<TrustTable>(bytes, Unknown::Refuse).ok().filter(|_| !bytes.windows(4).any(|at| at == b"null"));
+        table.is_some_and(|table| TrustPolicy::new(table, &mut |_| Ok(KEYS[0].to_owned())).is_ok())
+    });
+    agree("attestation", &predicate(), |bytes| {
+        let predicate: Value = serde_json::from_slice(bytes).unwrap();
+        let subject = json!([{"name": "manifest.json", "digest": {"sha256": "00".repeat(32)}}]);
+        let statement = json!({"_type": "https://in-toto.io/Statement/v1", "subject": subject,
+            "predicateType": PREDICATE_TYPE, "predicate": predicate});
+        Statement::parse(PAYLOAD_TYPE, statement.to_string().as_bytes()).is_ok()
+    });
+}
+
+/// Public keys of which nobody has the other half.
+const KEYS: [&str; 2] = [
+    "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEArYQ6r2jrtqJNXdx6djMl+Cp1esHvnwsei9MoWUvASNo=\n-----END PUBLIC KEY-----",
+    "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA0fDw3VgEtueT46DgAmx3EArt15JWxC00RZ3MGlmNrh8=\n-----END PUBLIC KEY-----",
+];
+
+/// With every member but the roles asked for, whose names are the keys' to give.
+fn policy() -> Value {
+    let anchors = json!({"providers": [{"provider_id": "json", "requirement":
+        {"anchor_type": "file_path_rooted", "required_fields": ["root_id", "path"]}}]});
+    let key = json!({"id": "a", "name": "A", "file": "a.pub", "roles": ["pack", "evidence"], "valid_from": "2026-01-01",
+        "valid_until": "2027-01-01", "tenants": [1], "namespaces": [1], "scenarios": ["s"], "keyids": ["k"]});
+    json!({"version": 1,
+        "require": {"signatures": 1, "min_lane": "verified", "anchor_policy": anchors,
+            "spec_hashes": ["00".repeat(32)]},
+        "keys": [key, {"id": "b", "pem": KEYS[1], "roles": ["pack", "evidence"]}],
+        "evidence": {"json": {"mode": "required", "binding": "bound"}}})
+}
+
+fn predicate() -> Value {
+    let digest = json!({"algorithm": "sha256", "value": "00".repeat(32)});
+    let anchors = json!({"providers": [{"provider_id": "json", "requirement":
+        {"anchor_type": "file_path_rooted", "required_fields": ["root_id", "path"]}}]});
+    let rule = json!({"effect": "permit", "error_message": null, "target_kinds": ["agent"],
+        "targets": [{"target_kind": "agent", "target_id": "a", "system": null, "target": null}], "require_labels": ["l"]});
+    json!({"namespace_id": 1, "root_hash": digest, "run_id": "r", "scenario_id": "s", "spec_hash": digest, "tenant_id": 1,
+        "settings": {"anchor_policy": anchors, "logic": "kleene", "min_lane": "verified",
+            "policy": {"engine": "static", "static": {"default": "deny", "rules": [rule]}},
+            "provider_lanes": {"json": "asserted"}}})
 }
