@@ -149,6 +149,8 @@ bench-buckets *ARGS:
         cargo build --locked --release --features binary --manifest-path "$at/s3s-fs/Cargo.toml" --target-dir "$at/build"
     fi
     cargo build --locked --release --bin runpack
+    # In memory: a disk that holds one tool up and not another would be measured instead of them.
+    if [ -z "${TMPDIR:-}" ] && [ -d /dev/shm ]; then export TMPDIR=/dev/shm; fi
     rclone=()
     if command -v rclone > /dev/null; then rclone=(--rclone "$(command -v rclone)"); fi
     python3 testdata/bench_buckets.py --runpack "${CARGO_TARGET_DIR:-target}/release/runpack" \
