@@ -38,11 +38,11 @@ begin() {
     local name="$1"
     shift
     mkdir -p "$work/$name"
-    (cd "$work/$name" && exec "$@" 2> talk) &
+    (cd "$work/$name" && exec "$@" 2> talk.log) &
     pids+=($!)
-    for _ in $(seq 100); do if grep -q 'listening on ' "$work/$name/talk"; then break; fi; sleep 0.1; done
-    url="$(sed -n 's/.*listening on //p' "$work/$name/talk")/mcp"
-    if [ "$url" = /mcp ]; then cat "$work/$name/talk"; exit 1; fi
+    for _ in $(seq 100); do if grep -q 'listening on ' "$work/$name/talk.log"; then break; fi; sleep 0.1; done
+    url="$(sed -n 's/.*listening on //p' "$work/$name/talk.log")/mcp"
+    if [ "$url" = /mcp ]; then cat "$work/$name/talk.log"; exit 1; fi
 }
 
 failed=0
