@@ -31,13 +31,7 @@ for program in sha256sum python3 openssl; do
 done
 tar --extract --file "$bundle" --directory "$work/empty"
 cd "$work"/empty/*/
-alone=()
-for way in "unshare --net" "unshare --map-root-user --net"; do
-    if $way true 2> /dev/null; then
-        read -ra alone <<< "$way"
-        break
-    fi
-done
+without_network
 if [ ${#alone[@]} = 0 ]; then echo "no network namespace is permitted here: the network is there"; fi
 # Expects an exit code, and says what was said.
 expect() {

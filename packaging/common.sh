@@ -45,3 +45,17 @@ checksums() {
     echo "signed: $shown by the key $(openssl pkey -pubin -in "$public" -outform DER | sha256sum | cut -d ' ' -f 1)"
     rm -f "$public"
 }
+
+# Sets `alone` to what runs a command without a network, if this system lets us:
+# root's way, or a user's; to nothing if it does not.
+without_network() {
+    local way
+    alone=()
+    for way in "unshare --net" "unshare --map-root-user --net"; do
+        if $way true 2> /dev/null; then
+            # shellcheck disable=SC2034 # the caller uses it
+            read -ra alone <<< "$way"
+            return
+        fi
+    done
+}

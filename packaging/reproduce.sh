@@ -28,14 +28,7 @@ directory = "vendor"
 END
 du -sh "$work/vendor"
 
-# Without a network, if this system lets us: root's way, or a user's.
-alone=()
-for way in "unshare --net" "unshare --map-root-user --net"; do
-    if $way true 2> /dev/null; then
-        read -ra alone <<< "$way"
-        break
-    fi
-done
+without_network
 if [ ${#alone[@]} = 0 ]; then echo "no network namespace is permitted here: cargo is only told to stay offline"; fi
 
 binaries=("$@")
