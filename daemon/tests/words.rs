@@ -73,7 +73,10 @@ fn wrong_input_is_answered_with_its_place_and_what_to_do() {
     fs::write(&local, format!("[runpack_storage]\n{storage}\nbucket = {gone:?}\nprefix = \"a\"\n")).unwrap();
     let local = local.to_str().unwrap();
     for (args, parts) in [
-        (vec!["sevre"], vec!["unrecognized subcommand 'sevre'", "'serve'"]),
+        (
+            vec!["sevre"],
+            vec!["unrecognized subcommand 'sevre'", "tip: some similar subcommands exist: 'store', 'serve'"],
+        ),
         (
             vec!["config", "validate", "--config", config],
             vec!["server.bint: there is no such key", "hint: `server.bind` looks most like it"],
