@@ -140,10 +140,6 @@ pub enum SetupError {
         /// Why.
         source: io::Error,
     },
-    /// An HTTP client cannot be made, as when the system's certificates cannot
-    /// be read.
-    #[error("{0}")]
-    Client(#[source] reqwest::Error),
 }
 
 fn hint(problem: GuardedError) -> &'static str {
@@ -267,7 +263,7 @@ fn callback_of(options: &CallbackOptions, sources: &Sources, lookup: &Lookup) ->
         timeout: options.timeout,
         user_agent: HeaderValue::from_static(USER_AGENT),
     };
-    let client = GuardedClient::new(client, lookup.clone()).map_err(SetupError::Client)?;
+    let client = GuardedClient::new(client, lookup.clone());
     let refused = |problem| SetupError::Url { url: options.url.clone(), problem };
     let url = client.url(&options.url).map_err(refused)?;
     client.admit(&url).map_err(refused)?;

@@ -110,7 +110,7 @@ pub(crate) fn again(error: GuardedError) -> Again {
         | GuardedError::Host
         | GuardedError::Address
         | GuardedError::TooLarge => Again::Never,
-        GuardedError::Request | GuardedError::Truncated | GuardedError::Read => Again::Later,
+        GuardedError::Certificates | GuardedError::Request | GuardedError::Truncated | GuardedError::Read => Again::Later,
     }
 }
 
@@ -153,7 +153,7 @@ impl Sources {
         };
         Ok(Self {
             files: options.file_root.as_deref().map(Files::open).transpose()?.map(Arc::new),
-            client: GuardedClient::new(client, lookup).map_err(SetupError::Client)?,
+            client: GuardedClient::new(client, lookup),
             allowed: hosts("allow_hosts", &options.allow_hosts)?,
             denied: hosts("deny_hosts", &options.deny_hosts)?,
             ports,

@@ -35,10 +35,6 @@ pub enum ConfigError {
     /// No header can carry it.
     #[error("providers.http config.user_agent: `{0}` cannot be sent as a header")]
     HttpUserAgent(String),
-    /// The HTTP client cannot be made, as when the system's certificates
-    /// cannot be read.
-    #[error("providers.http: {0}")]
-    HttpClient(#[source] reqwest::Error),
     /// There is no program to start.
     #[error("providers.{0} command: names no program")]
     McpCommand(ProviderId),
@@ -48,7 +44,8 @@ pub enum ConfigError {
     /// No header can carry it.
     #[error("providers.{0} auth.bearer_token: cannot be sent as a header")]
     McpToken(ProviderId),
-    /// As [`ConfigError::HttpClient`].
+    /// The HTTP client cannot be made, as when the system's certificates
+    /// cannot be read.
     #[error("providers.{0}: {1}")]
     McpClient(ProviderId, #[source] reqwest::Error),
 }
@@ -280,11 +277,10 @@ impl HttpConfig {
         builtin::http(self.body_hash_form)
     }
 
-    /// The provider. Makes ring the process's TLS provider unless one is set.
+    /// The provider.
     ///
     /// # Errors
-    /// [`ConfigError::HttpHost`], [`ConfigError::HttpUserAgent`] and
-    /// [`ConfigError::HttpClient`].
+    /// [`ConfigError::HttpHost`] and [`ConfigError::HttpUserAgent`].
     pub fn build(self) -> Result<HttpProvider, ConfigError> {
         HttpProvider::new(&self, http::system_lookup())
     }

@@ -182,7 +182,7 @@ impl Contract {
             return Err(ContractError::invalid("/transport", format!("must be `{named}`")));
         }
         // Nobody checks a config by it, but a contract that says nonsense is not believed.
-        compiled(&spec.config_schema, "/config_schema".to_owned())?;
+        usable(&spec.config_schema, "/config_schema".to_owned(), transport)?;
         let document = serde_json::to_value(&spec).map_err(|error| ContractError::invalid("", error.to_string()))?;
         let mut checks: Vec<Check> = Vec::with_capacity(spec.checks.len());
         for (index, check) in spec.checks.into_iter().enumerate() {
@@ -190,7 +190,7 @@ impl Contract {
             if checks.iter().any(|other| other.spec.check_id == check.check_id) {
                 return Err(ContractError::invalid(format!("{at}/check_id"), "is there twice"));
             }
-            checks.push(Check::new(check, &at)?);
+            checks.push(Check::new(check, &at, transport)?);
         }
         Ok(Self { id: spec.provider_id, transport, checks, digest: Digest::of_canonical(&document)?, document })
     }
@@ -226,7 +226,7 @@ impl Contract {
     }
 }
 
-/// One check of a contract, with its schemas compiled.
+/// One check of a contract, with its schemas.
 #[derive(Debug, Clone)]
 pub struct Check {
     spec: CheckSpec,
@@ -235,7 +235,7 @@ pub struct Check {
 }
 
 impl Check {
-    fn new(spec: CheckSpec, at: &str) -> Result<Self, ContractError> {
+    fn new(spec: CheckSpec, at: &str, transport: Transport) -> Result<Self, ContractError> {
         if spec.check_id.as_str().is_empty() {
             return Err(ContractError::invalid(format!("{at}/check_id"), "must be set"));
         }
@@ -248,8 +248,8 @@ impl Check {
             let fault = format!("must be in this order, each once: {}", order.join(", "));
             return Err(ContractError::invalid(format!("{at}/allowed_comparators"), fault));
         }
-        let params = compiled(&spec.params_schema, format!("{at}/params_schema"))?;
-        let result = compiled(&spec.result_schema, format!("{at}/result_schema"))?;
+        let params = usable(&spec.params_schema, format!("{at}/params_schema"), transport)?;
+        let result = usable(&spec.result_schema, format!("{at}/result_schema"), transport)?;
         Ok(Self { spec, params, result })
     }
 
@@ -276,8 +276,12 @@ fn contract_spec(bytes: &[u8]) -> Result<ContractSpec, ContractError> {
     read::ingest(bytes, Unknown::Drop).map_err(ContractError::Parse)
 }
 
-fn compiled(schema: &Value, at: String) -> Result<Schema, ContractError> {
-    Schema::compile(schema).map_err(|source| ContractError::Schema { at, source })
+fn usable(schema: &Value, at: String, transport: Transport) -> Result<Schema, ContractError> {
+    let schema = match transport {
+        Transport::Builtin => Schema::later(schema),
+        Transport::Mcp => Schema::compile(schema),
+    };
+    schema.map_err(|source| ContractError::Schema { at, source })
 }
 
 /// The contracts of the built-in providers. They are compiled in, and a test

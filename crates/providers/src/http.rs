@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::fmt;
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -13,6 +14,8 @@ use runpack_core::canon::{Digest, HashingWriter};
 use runpack_core::model::{EvidenceContext, EvidenceQuery, EvidenceRef, EvidenceResult};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+use tokio::task::spawn_blocking;
 
 use crate::address::{Reach, reach};
 use crate::query::{self, BadQuery};
@@ -73,9 +76,8 @@ impl HttpProvider {
             timeout: Duration::from_millis(config.timeout_ms),
             user_agent: agent,
         };
-        let client = GuardedClient::new(options, lookup).map_err(ConfigError::HttpClient)?;
         Ok(Self {
-            client,
+            client: GuardedClient::new(options, lookup),
             any_host: config.any_host(),
             hosts,
             ports: config.ports(),
@@ -169,11 +171,19 @@ pub struct GuardedOptions {
 /// connected to; if one of them leads too far, none is. Redirects are answers,
 /// not followed. Proxies, cookies, compression and retries are not used. Which
 /// hosts may be asked by name is for the caller to say.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct GuardedClient {
-    client: Client,
-    allow_http: bool,
-    farthest: Reach,
+    /// Made for the first request: reading the system's certificates takes a
+    /// megabyte, and many who could ask never do.
+    client: Arc<OnceCell<Client>>,
+    options: GuardedOptions,
+    lookup: Lookup,
+}
+
+impl fmt::Debug for GuardedClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuardedClient").field("options", &self.options).finish_non_exhaustive()
+    }
 }
 
 /// Why nothing was asked, or nothing came back.
@@ -194,6 +204,9 @@ pub enum GuardedError {
     /// An address of the host leads too far.
     #[error("url address not allowed")]
     Address,
+    /// The system's certificates cannot be read, or there are none.
+    #[error("the certificates of this system cannot be read")]
+    Certificates,
     /// There was no answer.
     #[error("http request failed")]
     Request,
@@ -209,22 +222,18 @@ pub enum GuardedError {
 }
 
 impl GuardedClient {
-    /// Makes ring the process's TLS provider unless one is set.
-    ///
-    /// # Errors
-    /// As when the system's certificates cannot be read.
-    pub fn new(options: GuardedOptions, lookup: Lookup) -> Result<Self, reqwest::Error> {
-        let GuardedOptions { allow_http, farthest, timeout, user_agent } = options;
-        let client = plain_client()
-            .user_agent(user_agent)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(timeout)
-            // A connection kept is an address not looked at again.
-            .pool_max_idle_per_host(0)
-            .https_only(!allow_http)
-            .dns_resolver(Guarded { lookup, farthest })
-            .build()?;
-        Ok(Self { client, allow_http, farthest })
+    /// A client; nothing is connected or read before it is asked to send.
+    pub fn new(options: GuardedOptions, lookup: Lookup) -> Self {
+        Self { client: Arc::default(), options, lookup }
+    }
+
+    async fn client(&self) -> Result<&Client, GuardedError> {
+        let make = || async {
+            let (options, lookup) = (self.options.clone(), self.lookup.clone());
+            let built = spawn_blocking(move || build(options, lookup)).await;
+            built.map_err(|_| GuardedError::Certificates)?.map_err(|_| GuardedError::Certificates)
+        };
+        self.client.get_or_try_init(make).await
     }
 
     /// Reads a URL: its scheme is asked, it names a host, and nothing stands
@@ -249,14 +258,14 @@ impl GuardedClient {
         // The resolver is not asked about hosts that are addresses already.
         let host = url.host_str().map(undotted).unwrap_or_default();
         let address = host.trim_start_matches('[').trim_end_matches(']').parse();
-        if address.is_ok_and(|address| reach(address) > self.farthest) {
+        if address.is_ok_and(|address| reach(address) > self.options.farthest) {
             return Err(GuardedError::Address);
         }
         Ok(())
     }
 
     fn form(&self, url: &Url) -> Result<(), GuardedError> {
-        if url.scheme() != "https" && !(self.allow_http && url.scheme() == "http") {
+        if url.scheme() != "https" && !(self.options.allow_http && url.scheme() == "http") {
             return Err(GuardedError::Scheme);
         }
         if !url.username().is_empty() || url.password().is_some() {
@@ -265,22 +274,38 @@ impl GuardedClient {
         if url.host_str().is_none() { Err(GuardedError::Host) } else { Ok(()) }
     }
 
-    /// Asks, and answers what came back before the body.
+    /// Asks, and answers what came back before the body. The first time, makes
+    /// ring the process's TLS provider unless one is set.
     ///
     /// # Errors
-    /// As [`GuardedClient::admit`], and [`GuardedError::Request`].
+    /// As [`GuardedClient::admit`], [`GuardedError::Certificates`] and
+    /// [`GuardedError::Request`].
     pub async fn send(&self, request: Request) -> Result<Response, GuardedError> {
         self.admit(request.url())?;
         let response = self
-            .client
+            .client()
+            .await?
             .execute(request)
             .await
             .map_err(|error| if refused(&error) { GuardedError::Address } else { GuardedError::Request })?;
         match response.remote_addr() {
-            Some(peer) if reach(peer.ip()) <= self.farthest => Ok(response),
+            Some(peer) if reach(peer.ip()) <= self.options.farthest => Ok(response),
             _ => Err(GuardedError::Address),
         }
     }
+}
+
+fn build(options: GuardedOptions, lookup: Lookup) -> Result<Client, reqwest::Error> {
+    let GuardedOptions { allow_http, farthest, timeout, user_agent } = options;
+    plain_client()
+        .user_agent(user_agent)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(timeout)
+        // A connection kept is an address not looked at again.
+        .pool_max_idle_per_host(0)
+        .https_only(!allow_http)
+        .dns_resolver(Guarded { lookup, farthest })
+        .build()
 }
 
 /// Hands over the body of a response, which may have so many bytes.

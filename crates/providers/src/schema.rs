@@ -5,6 +5,9 @@
 //! compiled then refers to nothing, so nothing is fetched, nothing recurses,
 //! and its size says what checking a value against it costs.
 
+use std::sync::OnceLock;
+
+use jsonschema::Validator;
 use runpack_core::canon::size_within;
 use runpack_core::read::{FREE_FORM_DEPTH_MAX, escape};
 use serde_json::{Map, Value};
@@ -124,7 +127,9 @@ fn shown(at: &str) -> String {
 /// that contain themselves, and patterns that need backtracking.
 #[derive(Debug, Clone)]
 pub struct Schema {
-    validator: jsonschema::Validator,
+    compiled: OnceLock<Result<Validator, SchemaError>>,
+    /// What is yet to be compiled; `true` where nothing is.
+    expanded: Value,
     weight: u64,
 }
 
@@ -137,7 +142,24 @@ impl Schema {
         Self::compile_expanded(&Expanded::of(schema)?)
     }
 
+    /// Compiles `schema` when something is first checked against it: for one
+    /// of our own, which a test compiles. Compiling all of them was a tenth of
+    /// the memory of a server at rest. One that cannot be compiled after all
+    /// takes no value.
+    ///
+    /// # Errors
+    /// As far as they are known without compiling.
+    pub(crate) fn later(schema: &Value) -> Result<Self, SchemaError> {
+        let Expanded { schema, weight } = Expanded::of(schema)?;
+        Ok(Self { compiled: OnceLock::new(), expanded: schema, weight })
+    }
+
     fn compile_expanded(expanded: &Expanded) -> Result<Self, SchemaError> {
+        let compiled = OnceLock::from(Ok(Self::validator(&expanded.schema)?));
+        Ok(Self { compiled, expanded: Value::Bool(true), weight: expanded.weight })
+    }
+
+    fn validator(schema: &Value) -> Result<Validator, SchemaError> {
         let patterns = jsonschema::PatternOptions::regex()
             .size_limit(PATTERN_COMPILED_BYTES_MAX)
             .dfa_size_limit(PATTERN_COMPILED_BYTES_MAX);
@@ -146,9 +168,9 @@ impl Schema {
             .should_validate_formats(false)
             .with_pattern_options(patterns)
             .with_retriever(Nowhere)
-            .build(&expanded.schema);
+            .build(schema);
         match built {
-            Ok(validator) => Ok(Self { validator, weight: expanded.weight }),
+            Ok(validator) => Ok(validator),
             Err(error) if matches!(error.kind(), jsonschema::error::ValidationErrorKind::Format { .. }) => {
                 // Compiling, unlike checking, says by the schema's place where it failed.
                 let fault = format!(
@@ -172,10 +194,14 @@ impl Schema {
         let Ok(Ok(bytes)) = size_within(value, WORK_MAX / self.weight.max(1)) else {
             return Err(Mismatch::TooCostly);
         };
-        if self.validator.is_valid(value) {
+        let validator = match self.compiled.get_or_init(|| Self::validator(&self.expanded)) {
+            Ok(validator) => validator,
+            Err(error) => return Err(Mismatch::Fault { at: String::new(), fault: cut(&error.to_string()) }),
+        };
+        if validator.is_valid(value) {
             return Ok(());
         }
-        let error = if bytes * self.weight <= DETAIL_MAX { self.validator.validate(value).err() } else { None };
+        let error = if bytes * self.weight <= DETAIL_MAX { validator.validate(value).err() } else { None };
         Err(match error {
             Some(error) => {
                 Mismatch::Fault { at: error.instance_path().to_string(), fault: cut(&error.masked().to_string()) }

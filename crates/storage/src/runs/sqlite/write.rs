@@ -392,7 +392,7 @@ impl Writer {
             return Err(Stop::Told(WriteError::Refused(StoreFault(problem))));
         }
         let mut end = self.end()?;
-        let sql = "INSERT INTO entries (entry, run, seq, log, subject, previous, digest, body) \
+        let sql = "INSERT OR FAIL INTO entries (entry, run, seq, log, subject, previous, digest, body) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
         let mut insert = self.connection.prepare_cached(sql)?;
         for row in rows {
