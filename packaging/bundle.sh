@@ -20,7 +20,7 @@ to="$work/$name"
 mkdir -p "$to/man/man1" "$to/examples"
 install -m 755 "$dist/runpack-airgapped" "$to/runpack"
 install -m 644 "$dist/runpack-airgapped.cdx.json" "$to/runpack.cdx.json"
-install -m 644 "$dist/BUILD.txt" LICENSE CHANGELOG.md SECURITY.md testdata/reference/verify_pack.py "$to"
+install -m 644 "$dist/BUILD.txt" "$dist/THIRD-PARTY.txt" LICENSE CHANGELOG.md SECURITY.md testdata/reference/verify_pack.py "$to"
 install -m 644 packaging/bundle-README.md "$to/README.md"
 "$dist/runpack-airgapped" generate man "$to/man/man1"
 # What is kept in git, and nothing that lies about.

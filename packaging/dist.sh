@@ -35,6 +35,8 @@ for crate in hyper reqwest rustls ring tokio mio socket2; do
     fi
 done
 
+python3 packaging/sbom.py notices "$dist/THIRD-PARTY.txt" runpack-cli runpack-daemon
+
 step "manual pages and completions"
 for name in runpack runpackd; do
     "$dist/$name" generate man "$dist/man/man1"

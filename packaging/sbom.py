@@ -3,24 +3,32 @@
 
     sbom.py list BINARY PACKAGE [CARGO-TREE-OPTION...]
     sbom.py bill BINARY BOM OUT PACKAGE [CARGO-TREE-OPTION...]
+    sbom.py notices OUT PACKAGE...
 
 cargo-auditable (in the binary) and cargo-cyclonedx (in BOM) both ask
 `cargo metadata`, which mixes the features of all packages of a workspace: for
 the binary without network code they name crates that are not in it. What is
 built is what `cargo tree` says of PACKAGE. So `list` writes the list in the
 binary's section `.dep-v0` again with that alone, and `bill` the BOM to OUT. A
-crate of the binary that the list lacks is an error.
+crate of the binary that the list lacks is an error. `notices` writes the terms
+of all crates in the programs of PACKAGEs, as their authors ask of those who
+hand them on.
 """
 
 import hashlib
 import json
 import os
+import pathlib
+import re
 import subprocess
 import sys
 import tempfile
 import zlib
 
 SECTION = ".dep-v0"
+
+# Names of files that hold the terms of a crate.
+TERMS = re.compile(r"(licen[cs]e|copying|copyright|notice|unlicense)", re.IGNORECASE)
 
 
 def tree(package, options, edges):
@@ -99,7 +107,39 @@ def complete(built, entries, where):
         sys.exit(f"error: {where} lacks {sorted(missing)}")
 
 
+def notices(packages):
+    """The licences of all crates in the programs of `packages`; a text that many share stands once."""
+    inside = set().union(*(tree(package, [], "normal,no-proc-macro") for package in packages))
+    command = ["cargo", "metadata", "--locked", "--format-version", "1"]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["packages"]
+    ours = {package["id"] for package in found if package["source"] is None}
+    lines, texts = [], {}
+    for package in sorted(found, key=named):
+        if named(package) not in inside or package["id"] in ours:
+            continue
+        name = f"{package['name']} {package['version']}"
+        root = pathlib.Path(package["manifest_path"]).parent
+        files = [file for file in sorted(root.iterdir()) if file.is_file() and TERMS.match(file.name)]
+        if not files and not package["license"]:
+            sys.exit(f"error: {name} says nothing of its licence")
+        told = package["license"] or "see its text"
+        authors = ", ".join(re.sub(r"\s*<[^>]*>", "", author) for author in package["authors"])
+        lines.append(f"{name}: {told}" + ("" if files else f" (it brings no text; by {authors or 'its authors'})"))
+        for file in files:
+            text = file.read_text(encoding="utf-8", errors="replace").replace("\r\n", "\n").strip()
+            texts.setdefault(text, []).append(name)
+    parts = ["The programs hold these crates of other authors, under these licences:\n", "\n".join(lines)]
+    for text, names in sorted(texts.items(), key=lambda item: item[1]):
+        parts.append(f"\n{'=' * 78}\n{', '.join(sorted(set(names)))}\n{'=' * 78}\n\n{text}")
+    return "\n".join(parts) + "\n", len(lines), len(texts)
+
+
 def main(what, binary, *rest):
+    if what == "notices":
+        text, crates, texts = notices(rest)
+        pathlib.Path(binary).write_text(text, encoding="utf-8")
+        print(f"{os.path.basename(binary)}: {crates} crates, {texts} texts")
+        return
     source, out, rest = (*rest[:2], rest[2:]) if what == "bill" else ("", "", rest)
     built = tree(rest[0], rest[1:], "normal,build")
     running = tree(rest[0], rest[1:], "normal,no-proc-macro")

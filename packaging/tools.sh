@@ -10,6 +10,8 @@ declare -A versions=(
     [cargo-deb]=3.8.0
     [cargo-deny]=0.20.2
     [cargo-machete]=0.9.2
+    [cargo-mutants]=27.1.0
+    [cargo-tarpaulin]=0.37.5
     [typos-cli]=1.52.0
 )
 at="$PWD/target/tools"
