@@ -193,6 +193,19 @@ fuzz SECONDS='1200':
     done
     exit $failed
 
+# A share of all mutations of what decides and what verifies, such as 3/24: an hour for each share. What no test notices is in target/mutants.out/missed.txt
+mutants SHARE='0/24':
+    PATH="$(packaging/tools.sh cargo-mutants):$PATH" nice cargo mutants --shard {{ SHARE }} --timeout 300 --build-timeout 300 -o target
+
+# Lines of the same that tests reach, in target/coverage
+coverage:
+    PATH="$(packaging/tools.sh cargo-tarpaulin):$PATH" cargo tarpaulin --locked --engine llvm --skip-clean --out stdout --out json \
+        --output-dir target/coverage --target-dir target/coverage/build -p runpack-core -p runpack-cli \
+        --include-files 'crates/core/src/canon/*' --include-files 'crates/core/src/engine/*' \
+        --include-files 'crates/core/src/pack/verify/*' \
+        --lib --test bad_packs --test canonical --test corpus --test decisions --test every_byte --test honest \
+        --test neighbours --test signatures --test strict_reader
+
 # Everything that is handed out, in target/dist: binaries, their bills of materials, pages, Debian package, offline bundle, checksums, signed by $RUNPACK_RELEASE_KEY
 dist:
     packaging/dist.sh
