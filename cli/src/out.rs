@@ -71,6 +71,11 @@ pub(crate) fn talk(text: impl Display) {
     });
 }
 
+/// `1 pack`, `2 packs`.
+pub(crate) fn counted(count: usize, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Control characters, the marks that turn text around, and what has no width
 /// and no sight, made visible.
 pub(crate) fn printable(text: &str) -> String {
@@ -252,12 +257,12 @@ pub(crate) fn pack(paint: &Paint, pack: &Pack, working: bool) -> String {
     }
     let _ = writeln!(
         text,
-        "  logs         {} triggers, {} decisions, {} packets, {} submissions, {} calls",
-        pack.triggers.len(),
-        pack.decisions.len(),
-        pack.packets.len(),
-        pack.submissions.len(),
-        pack.tool_calls.len()
+        "  logs         {}, {}, {}, {}, {}",
+        counted(pack.triggers.len(), "trigger"),
+        counted(pack.decisions.len(), "decision"),
+        counted(pack.packets.len(), "packet"),
+        counted(pack.submissions.len(), "submission"),
+        counted(pack.tool_calls.len(), "call")
     );
     let mut evals = pack.gate_evals.iter().peekable();
     for decision in &pack.decisions {

@@ -40,6 +40,9 @@ enum Command {
 fn main() -> ExitCode {
     runpack_storage::packs::object::on_waiting(|why| info!("still trying: {why}"));
     let cli = Cli::parse();
+    if matches!(cli.command, Command::Serve(_) | Command::Mcp(_)) {
+        begin_again_with_few_heaps();
+    }
     talk::begin(match &cli.command {
         Command::Serve(args) => args.log,
         Command::Mcp(args) => args.log,
@@ -82,6 +85,28 @@ fn main() -> ExitCode {
     runtime.shutdown_background();
     outcome.unwrap_or_else(|error| could_not(&error))
 }
+
+/// The C library keeps a heap for each thread, up to eight for each core, and
+/// each grows to the most that was ever in use at once: two hundred slow clients
+/// who come and go leave 67 MiB behind, and 21 with four heaps. That has to be
+/// said before the program begins.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn begin_again_with_few_heaps() {
+    use std::os::unix::process::CommandExt;
+
+    const SETTING: &str = "MALLOC_ARENA_MAX";
+    let Ok(program) = std::env::current_exe() else { return };
+    if std::env::var_os(SETTING).is_some() {
+        return;
+    }
+    let mut args = std::env::args_os();
+    let name = args.next().unwrap_or_else(|| "runpackd".into());
+    // Comes back only where it is not possible, which costs memory and nothing else.
+    let _ = std::process::Command::new(program).arg0(name).args(args).env(SETTING, "4").exec();
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn begin_again_with_few_heaps() {}
 
 fn told(outcome: Result<String, ClientError>) -> ExitCode {
     match outcome {

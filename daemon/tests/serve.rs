@@ -356,6 +356,27 @@ fn a_file_at_its_size_limit_does_not_kill_the_server() {
     assert_eq!(Connection::new(process.address).get("/healthz").status, 200);
 }
 
+/// Each heap of the C library keeps the most it ever held.
+#[test]
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn there_are_few_heaps_unless_somebody_wants_another_number() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("decision-gate.toml"), CONFIG).unwrap();
+    let heaps = |wanted: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_runpackd"));
+        command.arg("serve").current_dir(dir.path()).env_remove("MALLOC_ARENA_MAX");
+        let process = Process::of(command.envs(wanted.map(|number| ("MALLOC_ARENA_MAX", number))));
+        assert_eq!(Connection::new(process.address).get("/healthz").status, 200);
+        let proc = format!("/proc/{}", process.child.id());
+        let environment = fs::read_to_string(format!("{proc}/environ")).unwrap();
+        let name = fs::read_to_string(format!("{proc}/comm")).unwrap();
+        let setting = environment.split('\0').find_map(|line| line.strip_prefix("MALLOC_ARENA_MAX=")).unwrap();
+        (name, setting.to_owned())
+    };
+    assert_eq!(heaps(None), ("runpackd\n".to_owned(), "4".to_owned()));
+    assert_eq!(heaps(Some("7")), ("runpackd\n".to_owned(), "7".to_owned()));
+}
+
 #[test]
 fn a_run_goes_over_the_wire_from_its_scenario_to_its_pack() {
     let process = Process::new();

@@ -42,13 +42,17 @@ pub(crate) fn gc(args: &GcArgs) -> Outcome {
                 Collected::Published => "has become a pack, and stays".to_owned(),
                 Collected::Retained(keys) => {
                     code = ExitCode::FAILURE;
-                    format!("{} objects are retained by the store, {} first", keys.len(), out::printable(&keys[0]))
+                    format!(
+                        "retained by the store: {}, {} first",
+                        out::counted(keys.len(), "object"),
+                        out::printable(&keys[0])
+                    )
                 }
             }
         } else {
             "no manifest; --delete removes it".to_owned()
         };
-        out::say(&format!("{:>12}  {:>2} files  {at}: {what}\n", orphan.bytes, orphan.objects.len()));
+        out::say(&format!("{:>12}  {:>8}  {at}: {what}\n", orphan.bytes, out::counted(orphan.objects.len(), "file")));
     }
     if left.is_empty() {
         out::talk(format_args!("nothing below `{}` is older than {} hours and no pack", args.at, args.older_than));

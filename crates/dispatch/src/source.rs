@@ -110,7 +110,9 @@ pub(crate) fn again(error: GuardedError) -> Again {
         | GuardedError::Host
         | GuardedError::Address
         | GuardedError::TooLarge => Again::Never,
-        GuardedError::Certificates | GuardedError::Request | GuardedError::Truncated | GuardedError::Read => Again::Later,
+        GuardedError::Certificates | GuardedError::Request | GuardedError::Truncated | GuardedError::Read => {
+            Again::Later
+        }
     }
 }
 
