@@ -56,7 +56,7 @@ step "with what they were built"
     echo "version            $(version)"
     echo "commit             $(git rev-parse HEAD)$(git diff --quiet HEAD || echo ', and changes that are not committed')"
     echo "SOURCE_DATE_EPOCH  $SOURCE_DATE_EPOCH"
-    echo "cargo-auditable    $(cargo-auditable --version | sed 's/.* //')"
+    echo "cargo-auditable    $(cargo install --list --root target/tools | sed -n 's/^cargo-auditable v\(.*\):$/\1/p')"
     echo "compiler of C      $(cc --version | head -n 1)"
     echo "linker             $(ld --version | head -n 1)"
     rustc -vV
