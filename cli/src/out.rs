@@ -6,7 +6,9 @@ use std::fmt::{Display, Write as _};
 use std::io::{self, IsTerminal, Write};
 
 use runpack_core::model::{ConditionId, ConditionSpec, DecisionOutcome, EvidenceValue, GateEvalRecord, TriState};
-use runpack_core::pack::{Difference, DifferenceKind, Pack, Report, Severity, SignatureStanding, Verdict, WhatIf};
+use runpack_core::pack::{
+    Code, Difference, DifferenceKind, Finding, Pack, Report, Severity, SignatureStanding, Verdict, WhatIf,
+};
 use runpack_storage::packs::shown;
 
 use crate::progress;
@@ -103,19 +105,44 @@ fn line(text: impl Display) -> String {
 /// Findings shown to people; the rest is counted.
 const FINDINGS_SHOWN: usize = 20;
 
+/// A verdict, as people are told it.
+pub(crate) fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Consistent => "consistent",
+        Verdict::Pinned => "pinned",
+        Verdict::Signed => "signed",
+        Verdict::Refused => "refused",
+        Verdict::CouldNotTell => "could not tell",
+    }
+}
+
+fn without_manifest(finding: &Finding) -> bool {
+    finding.code == Code::ManifestUnavailable && finding.message.ends_with("not found")
+}
+
+/// Why a pack is refused: because of what it is, or of what was asked for.
+pub(crate) fn refusal(report: &Report) -> &'static str {
+    let mut errors = report.findings.iter().filter(|finding| finding.severity == Severity::Error);
+    let asked = |code: Code| ["RP07", "RP08"].iter().any(|group| code.as_str().starts_with(group));
+    if report.findings_left_out == 0 && errors.all(|finding| asked(finding.code)) {
+        "the pack agrees with itself, and is not what was asked for"
+    } else {
+        "the pack is not what an exporter wrote"
+    }
+}
+
 /// The answer of `verify` for people.
 pub(crate) fn report(paint: &Paint, path: &str, report: &Report) -> String {
     let mut text = String::new();
+    let word = word(report.verdict);
     let (word, meaning) = match report.verdict {
         Verdict::Consistent => {
-            (paint.good("consistent"), "the pack agrees with itself; pin its digest to know it was not replaced whole")
+            (paint.good(word), "the pack agrees with itself; pin its digest to know it was not replaced whole")
         }
-        Verdict::Pinned => (paint.good("pinned"), "the pack agrees with itself and has the digest that was expected"),
-        Verdict::Signed => {
-            (paint.good("signed"), "the pack agrees with itself, and trusted keys say that it is this run")
-        }
-        Verdict::Refused => (paint.bad("refused"), "the pack is not what an exporter wrote"),
-        Verdict::CouldNotTell => (paint.doubt("could not tell"), "not everything could be looked at"),
+        Verdict::Pinned => (paint.good(word), "the pack agrees with itself and has the digest that was expected"),
+        Verdict::Signed => (paint.good(word), "the pack agrees with itself, and trusted keys say that it is this run"),
+        Verdict::Refused => (paint.bad(word), refusal(report)),
+        Verdict::CouldNotTell => (paint.doubt(word), "not everything could be looked at"),
     };
     let _ = writeln!(text, "{}: {word}: {meaning}", line(shown(path)));
     for finding in report.findings.iter().take(FINDINGS_SHOWN) {
@@ -136,6 +163,9 @@ pub(crate) fn report(paint: &Paint, path: &str, report: &Report) -> String {
     let more = report.findings.len().saturating_sub(FINDINGS_SHOWN) as u64 + report.findings_left_out;
     if more > 0 {
         let _ = writeln!(text, "  and {more} more findings; --format json lists them");
+    }
+    if report.checked_files == 0 && report.findings.iter().any(without_manifest) {
+        let _ = writeln!(text, "  hint: a pack is where its manifest is; --recursive looks for packs below");
     }
     let _ = writeln!(text, "  checked files  {}", report.checked_files);
     if let Some(subject) = &report.subject {

@@ -434,6 +434,7 @@ fn options_are_refused_by_name() {
         ("allow_http=1", "store option `allow_http`: is `true` or `false`"),
         ("parts_above_mib=100", "store option `parts_above_mib`: is a number of mebibytes from 8 to 72"),
         ("emulator=true", "store option `emulator`: means nothing for s3://"),
+        ("endpoint=HTTP://127.0.0.1:1", "`HTTP://127.0.0.1:1`, is without TLS\nhint: if that is meant"),
     ] {
         let (code, out, err) = option(given);
         assert_eq!((code, out.as_str()), (2, ""));

@@ -55,7 +55,7 @@ pub(crate) fn gc(args: &GcArgs) -> Outcome {
         out::say(&format!("{:>12}  {:>8}  {at}: {what}\n", orphan.bytes, out::counted(orphan.objects.len(), "file")));
     }
     if left.is_empty() {
-        out::talk(format_args!("nothing below `{}` is older than {} hours and no pack", args.at, args.older_than));
+        out::talk(format_args!("nothing left behind below `{}` is older than {} hours", args.at, args.older_than));
     }
     Ok(code)
 }

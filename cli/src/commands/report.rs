@@ -11,6 +11,7 @@ use runpack_storage::packs::{Location, in_object_storage, is_web, shown};
 use super::trust::TrustArgs;
 use super::{COULD_NOT, Outcome, ReadArgs, exit_code, one_standard_input, packs_below};
 use crate::batch::{self, Job};
+use crate::out;
 use crate::page::{self, Fleet};
 use crate::progress::ProgressArgs;
 
@@ -74,6 +75,10 @@ fn one(args: &ReportArgs, path: &str) -> Outcome {
     write(args.output.as_deref(), |to| {
         page::run(to, &report, pack.as_ref().map_err(String::as_str), args.max_details)
     })?;
+    if let Some(output) = &args.output {
+        let verdict = out::word(report.verdict);
+        out::talk(format_args!("{}: written; {}: {verdict}", output.display(), out::printable(shown(path))));
+    }
     Ok(exit_code(report.verdict))
 }
 
@@ -124,6 +129,10 @@ fn many(args: &ReportArgs) -> Outcome {
     });
     fleet.left = summary.left as u64;
     write(args.output.as_deref(), |to| fleet.write(to))?;
+    if let Some(output) = &args.output {
+        let (packs, refused) = (out::counted(jobs.len(), "pack"), summary.refused);
+        out::talk(format_args!("{}: written; {packs}, {refused} refused", output.display()));
+    }
     Ok(if summary.refused > 0 {
         ExitCode::FAILURE
     } else if summary.could_not_tell + summary.left > 0 || jobs.is_empty() {

@@ -151,7 +151,10 @@ pub(crate) fn verify(args: &VerifyArgs) -> Outcome {
     let lock = args.expect.expect_file.as_deref().map(read_lock).transpose()?;
     let paths = all_paths(args)?;
     if paths.is_empty() {
-        return Err("there is no pack to verify\nhint: name one, or pass --recursive or --from-file".to_owned());
+        return Err(match args.recursive.first() {
+            Some(root) => format!("there is no pack below `{}`", shown(root)),
+            None => "there is no pack to verify\nhint: name one, or pass --recursive or --from-file".to_owned(),
+        });
     }
     if paths.len() > 1 && (args.expect.expect_digest.is_some() || args.expect.expect_root.is_some()) {
         return Err("one digest cannot be expected of several packs\nhint: use --expect-file".to_owned());

@@ -152,5 +152,8 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), KeyError> {
             std::fs::remove_file(path).ok();
         })
     };
-    write().map_err(|source| KeyError::Io { doing: "write", path: shown(path), source })
+    write().map_err(|source| match source.kind() {
+        std::io::ErrorKind::AlreadyExists => KeyError::Exists { path: shown(path) },
+        _ => KeyError::Io { doing: "write", path: shown(path), source },
+    })
 }

@@ -43,6 +43,12 @@ pub enum KeyError {
         /// Why.
         source: std::io::Error,
     },
+    /// Nothing is written over.
+    #[error("`{path}` is there already\nhint: keys are never overwritten; choose another name")]
+    Exists {
+        /// As given.
+        path: String,
+    },
     /// Others can read it.
     #[error("`{path}` can be read by others (mode {mode:03o})\nhint: chmod 600 {path}")]
     Open {

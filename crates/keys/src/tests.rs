@@ -73,9 +73,9 @@ fn what_was_written_is_read_again() {
                 assert!(matches!(wrong, Err(KeyError::Passphrase { .. })));
             }
             // Neither is written over.
-            assert!(matches!(write_pair(&key, &path, None), Err(KeyError::Io { doing: "write", .. })));
+            assert!(matches!(write_pair(&key, &path, None), Err(KeyError::Exists { .. })));
             fs::remove_file(&public).unwrap();
-            assert!(matches!(write_pair(&key, &path, None), Err(KeyError::Io { doing: "write", .. })));
+            assert!(matches!(write_pair(&key, &path, None), Err(KeyError::Exists { .. })));
             assert!(!public.exists(), "a public key without its private one stayed");
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }

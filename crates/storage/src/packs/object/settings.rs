@@ -82,6 +82,14 @@ pub enum OptionFault {
         /// Where they are looked for.
         hint: &'static str,
     },
+    /// What is sent could be read and changed on the way.
+    #[error(
+        "the address of the store, `{endpoint}`, is without TLS\nhint: if that is meant, as for a store on this machine: --store-option allow_http=true, in a config allow_http = true"
+    )]
+    WithoutTls {
+        /// The address.
+        endpoint: String,
+    },
     /// This program was built without it.
     #[error(
         "`{url}`: this build of runpack reads no object storage of that kind\nhint: use the full build (cargo features s3, azure, gcs)"
@@ -368,6 +376,19 @@ mod clouds {
         OptionFault::Client { url: url.to_string(), problem: error.to_string() }
     }
 
+    /// An address without TLS has to be meant; the client would only say, and
+    /// for as long as patience lasts, that it cannot ask there.
+    #[cfg(any(feature = "s3", feature = "azure"))]
+    fn meant(options: &StoreOptions, endpoint: Option<&str>) -> Result<(), OptionFault> {
+        let plain = |address: &&str| address.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://"));
+        match endpoint.filter(plain) {
+            Some(endpoint) if !options.is("allow_http") => {
+                Err(OptionFault::WithoutTls { endpoint: endpoint.to_owned() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn client(options: &StoreOptions) -> Result<ClientOptions, OptionFault> {
         super::install_crypto();
         let mut client = ClientOptions::new()
@@ -420,6 +441,8 @@ mod clouds {
         let endpoint = options.get("endpoint").map(str::to_owned);
         let endpoint =
             endpoint.or_else(|| environment("AWS_ENDPOINT_URL_S3")).or_else(|| environment("AWS_ENDPOINT_URL"));
+        let endpoint = endpoint.or_else(|| from_file("endpoint_url"));
+        meant(options, endpoint.as_deref())?;
         let mut builder = AmazonS3Builder::new()
             .with_bucket_name(&url.bucket)
             .with_region(region.or_else(|| from_file("region")).unwrap_or_else(|| "us-east-1".to_owned()))
@@ -429,7 +452,7 @@ mod clouds {
             .with_virtual_hosted_style_request(options.get("path_style") == Some("false"))
             // Its answer is searched for words that keys may hold.
             .with_disable_bulk_delete(true);
-        if let Some(endpoint) = endpoint.or_else(|| from_file("endpoint_url")) {
+        if let Some(endpoint) = endpoint {
             builder = builder.with_endpoint(endpoint);
         }
         match options.get("checksum") {
@@ -551,6 +574,10 @@ mod clouds {
             let hint = "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or AZURE_STORAGE_SAS_TOKEN, or a \
                         client's id and secret; on a cloud machine set the option instance_credentials=true";
             return Err(OptionFault::NoCredentials { url: url.to_string(), hint });
+        }
+        if !options.is("emulator") {
+            let endpoint = options.get("endpoint").map(str::to_owned);
+            meant(options, endpoint.or_else(|| environment("AZURE_STORAGE_ENDPOINT")).as_deref())?;
         }
         let mut builder = MicrosoftAzureBuilder::from_env()
             .with_container_name(&url.bucket)
