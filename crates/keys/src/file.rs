@@ -153,7 +153,7 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), KeyError> {
         })
     };
     write().map_err(|source| match source.kind() {
-        std::io::ErrorKind::AlreadyExists => KeyError::Exists { path: shown(path) },
+        io::ErrorKind::AlreadyExists => KeyError::Exists { path: shown(path) },
         _ => KeyError::Io { doing: "write", path: shown(path), source },
     })
 }
