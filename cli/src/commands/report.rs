@@ -77,7 +77,7 @@ fn one(args: &ReportArgs, path: &str) -> Outcome {
     })?;
     if let Some(output) = &args.output {
         let verdict = out::word(report.verdict);
-        out::talk(format_args!("{}: written; {}: {verdict}", output.display(), out::printable(shown(path))));
+        out::talk(format_args!("{}: written; {}: {verdict}", output.display(), out::printable(&shown(path))));
     }
     Ok(exit_code(report.verdict))
 }
