@@ -111,7 +111,9 @@ fn the_same_pack_is_the_same_page_wherever_it_lies_and_however_it_is_named() {
         .unwrap();
     assert_eq!(String::from_utf8(stdin.stdout).unwrap(), first.1);
     let out = work.path().join("report.html");
-    assert_eq!(told(["report", text(&there), "-o", text(&out)]), (0, String::new(), String::new()));
+    let (code, stdout, stderr) = told(["report", text(&there), "-o", text(&out)]);
+    assert_eq!((code, stdout.as_str()), (0, ""));
+    assert_eq!(stderr, format!("{}: written; {}: consistent\n", text(&out), text(&there)));
     assert_eq!(fs::read_to_string(&out).unwrap(), first.1);
     // A second time over the first, and nothing left beside it.
     assert_eq!(told(["report", text(&there), "-o", text(&out)]).0, 0);
