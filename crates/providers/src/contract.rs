@@ -1,4 +1,4 @@
-use runpack_core::canon::{CanonError, Digest};
+use runpack_core::canon::{self, CanonError, Digest};
 use runpack_core::model::{CheckId, Comparator, ProviderId};
 use runpack_core::read::{self, Admit, Refusal, Unknown, admit_value, below};
 use serde::{Deserialize, Serialize};
@@ -145,7 +145,7 @@ pub struct Contract {
     id: ProviderId,
     transport: Transport,
     checks: Vec<Check>,
-    document: Value,
+    document: Vec<u8>,
     digest: Digest,
 }
 
@@ -183,7 +183,7 @@ impl Contract {
         }
         // Nobody checks a config by it, but a contract that says nonsense is not believed.
         usable(&spec.config_schema, "/config_schema".to_owned(), transport)?;
-        let document = serde_json::to_value(&spec).map_err(|error| ContractError::invalid("", error.to_string()))?;
+        let document = canon::to_vec(&spec)?;
         let mut checks: Vec<Check> = Vec::with_capacity(spec.checks.len());
         for (index, check) in spec.checks.into_iter().enumerate() {
             let at = format!("/checks/{index}");
@@ -192,7 +192,7 @@ impl Contract {
             }
             checks.push(Check::new(check, &at, transport)?);
         }
-        Ok(Self { id: spec.provider_id, transport, checks, digest: Digest::of_canonical(&document)?, document })
+        Ok(Self { id: spec.provider_id, transport, checks, digest: Digest::of(&document), document })
     }
 
     /// Whose contract it is.
@@ -205,12 +205,12 @@ impl Contract {
         self.transport
     }
 
-    /// The contract as it is digested.
-    pub fn document(&self) -> &Value {
+    /// The contract as it is digested: canonical JSON.
+    pub fn document(&self) -> &[u8] {
         &self.document
     }
 
-    /// The digest of the canonical form of [`Contract::document`].
+    /// The digest of [`Contract::document`].
     pub fn digest(&self) -> Digest {
         self.digest
     }

@@ -37,7 +37,7 @@ async fn call(service: &Service, context: &Context, arguments: Arguments) -> Res
     let contract = contract(service, context, &arguments.provider_id)?;
     let shown = Shown {
         provider_id: arguments.provider_id,
-        contract: contract.document().clone(),
+        contract: serde_json::from_slice(contract.document()).map_err(|_| ToolError::Serialization)?,
         contract_hash: contract.digest(),
         source: match contract.transport() {
             Transport::Builtin => "builtin",

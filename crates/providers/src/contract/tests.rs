@@ -37,6 +37,10 @@ fn parse(document: &Value) -> Result<Contract, ContractError> {
     Contract::parse(document.to_string().as_bytes())
 }
 
+fn document(contract: &Contract) -> Value {
+    serde_json::from_slice(contract.document()).unwrap()
+}
+
 #[test]
 fn every_example_is_as_its_own_schemas_say() {
     for contract in builtins() {
@@ -74,9 +78,9 @@ fn the_built_in_contracts_are_of_the_providers_they_are_named_after() {
 fn the_form_of_a_body_hash_changes_its_check_alone() {
     let [.., digest, hex] = builtins();
     assert_ne!(digest.digest(), hex.digest());
-    let mut differing = digest.document().clone();
-    differing["checks"][1] = hex.document()["checks"][1].clone();
-    assert_eq!(differing, *hex.document());
+    let mut differing = document(&digest);
+    differing["checks"][1] = document(&hex)["checks"][1].clone();
+    assert_eq!(differing, document(&hex));
 }
 
 /// Everything a scenario of the reference could rely on.
@@ -88,13 +92,13 @@ fn the_built_in_contracts_keep_the_published_facts() {
     assert_eq!(catalogue.len(), 4);
     for (theirs, ours) in catalogue.iter().zip([time, env, json, http]) {
         assert_eq!(theirs["provider_id"], ours.id().as_str());
-        assert_eq!(theirs["transport"], ours.document()["transport"]);
+        assert_eq!(theirs["transport"], document(&ours)["transport"]);
         let members = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
-        assert_eq!(members(theirs), members(ours.document()));
+        assert_eq!(members(theirs), members(&document(&ours)));
         let config = |value: &Value| members(&value["config_schema"]["properties"]);
-        assert!(config(theirs).is_subset(&config(ours.document())));
+        assert!(config(theirs).is_subset(&config(&document(&ours))));
         for (theirs, check) in
-            theirs["checks"].as_array().unwrap().iter().zip(ours.document()["checks"].as_array().unwrap())
+            theirs["checks"].as_array().unwrap().iter().zip(document(&ours)["checks"].as_array().unwrap())
         {
             assert_eq!(members(theirs), members(check));
             let same =
@@ -146,7 +150,7 @@ fn the_config_schemas_describe_the_configs() {
         least: &Value,
         whole: &Value,
     ) {
-        let schema = &contract.document()["config_schema"];
+        let schema = &document(contract)["config_schema"];
         let compiled = Schema::compile(schema).unwrap();
         let read = |table: &Value| serde_json::from_value::<T>(table.clone()).ok();
         let properties = schema["properties"].as_object().unwrap();
@@ -192,7 +196,7 @@ fn the_config_schemas_describe_the_configs() {
 fn a_contract_of_another_provider_is_read() {
     let contract = parse(&foreign()).unwrap();
     assert_eq!(contract.id().as_str(), "git");
-    assert_eq!(contract.document(), &foreign());
+    assert_eq!(document(&contract), foreign());
     assert_eq!(contract.digest(), Digest::of_canonical(&foreign()).unwrap());
     let check = contract.check(&"head".into()).unwrap();
     assert_eq!(check.spec().determinism, Determinism::External);
@@ -308,8 +312,8 @@ proptest! {
         prop_assume!(float.fract() != 0.0);
         document["checks"][0]["examples"][0]["params"] = json!(float);
         let contract = parse(&document).unwrap();
-        prop_assert_eq!(contract.document(), &document);
-        let again = Contract::parse(&runpack_core::canon::to_vec(contract.document()).unwrap()).unwrap();
+        prop_assert_eq!(serde_json::from_slice::<Value>(contract.document()).unwrap(), document);
+        let again = Contract::parse(contract.document()).unwrap();
         prop_assert_eq!(again.document(), contract.document());
         prop_assert_eq!(again.digest(), contract.digest());
     }
