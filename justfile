@@ -193,18 +193,20 @@ fuzz SECONDS='1200':
     done
     exit $failed
 
+# The tests that are about what decides and what verifies, for `mutants` and `coverage`.
+judging := "--no-default-features --package=runpack-cli --lib --test=bad_packs --test=canonical --test=corpus --test=decisions --test=every_byte --test=honest --test=neighbours --test=signatures --test=strict_reader"
+
 # A share of all mutations of what decides and what verifies, such as 3/24: an hour for each share. What no test notices is in target/mutants.out/missed.txt
 mutants SHARE='0/24':
-    PATH="$(packaging/tools.sh cargo-mutants):$PATH" nice cargo mutants --shard {{ SHARE }} --timeout 300 --build-timeout 300 -o target
+    PATH="$(packaging/tools.sh cargo-mutants):$PATH" nice cargo mutants --shard {{ SHARE }} --timeout 300 --build-timeout 300 -o target \
+        $(printf -- ' --cargo-arg=%s' --locked {{ judging }})
 
 # Lines of the same that tests reach, in target/coverage
 coverage:
     PATH="$(packaging/tools.sh cargo-tarpaulin):$PATH" cargo tarpaulin --locked --engine llvm --skip-clean --out stdout --out json \
-        --output-dir target/coverage --target-dir target/coverage/build -p runpack-core -p runpack-cli \
+        --output-dir target/coverage --target-dir target/coverage/build --package=runpack-core {{ judging }} \
         --include-files 'crates/core/src/canon/*' --include-files 'crates/core/src/engine/*' \
-        --include-files 'crates/core/src/pack/verify/*' \
-        --lib --test bad_packs --test canonical --test corpus --test decisions --test every_byte --test honest \
-        --test neighbours --test signatures --test strict_reader
+        --include-files 'crates/core/src/pack/verify/*'
 
 # Everything that is handed out, in target/dist: binaries, their bills of materials, pages, Debian package, offline bundle, checksums, signed by $RUNPACK_RELEASE_KEY
 dist:

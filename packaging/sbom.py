@@ -134,12 +134,13 @@ def notices(packages):
     return "\n".join(parts) + "\n", len(lines), len(texts)
 
 
-def main(what, binary, *rest):
+def main(what, place, *rest):
     if what == "notices":
         text, crates, texts = notices(rest)
-        pathlib.Path(binary).write_text(text, encoding="utf-8")
-        print(f"{os.path.basename(binary)}: {crates} crates, {texts} texts")
+        pathlib.Path(place).write_text(text, encoding="utf-8")
+        print(f"{os.path.basename(place)}: {crates} crates, {texts} texts")
         return
+    binary = place
     source, out, rest = (*rest[:2], rest[2:]) if what == "bill" else ("", "", rest)
     built = tree(rest[0], rest[1:], "normal,build")
     running = tree(rest[0], rest[1:], "normal,no-proc-macro")

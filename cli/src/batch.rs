@@ -40,7 +40,7 @@ pub(crate) struct Summary {
     pub(crate) passed: usize,
     /// Packs that were refused.
     pub(crate) refused: usize,
-    /// Packs that could not be told.
+    /// Packs that could not be checked.
     pub(crate) could_not_tell: usize,
     /// Packs not looked at because of Ctrl-C.
     pub(crate) left: usize,
@@ -49,7 +49,7 @@ pub(crate) struct Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { passed, refused, could_not_tell, left } = self;
-        write!(f, "{passed} passed, {refused} refused, {could_not_tell} could not be told")?;
+        write!(f, "{passed} passed, {refused} refused, {could_not_tell} could not be checked")?;
         if *left > 0 { write!(f, "; interrupted, {left} not looked at") } else { Ok(()) }
     }
 }

@@ -22,7 +22,7 @@ use commands::{gc, ls, mirror, push};
 #[derive(Parser)]
 #[command(name = "runpack", version, max_term_width = 100, disable_help_flag = true)]
 struct Cli {
-    /// Print help: all of it, on one screen
+    /// Print this help
     #[arg(short, long, global = true, action = clap::ArgAction::HelpShort)]
     help: Option<bool>,
     #[command(subcommand)]

@@ -120,8 +120,19 @@ fn without_manifest(finding: &Finding) -> bool {
     finding.code == Code::ManifestUnavailable && finding.message.ends_with("not found")
 }
 
+/// What a verdict means, as people are told it.
+pub(crate) fn meaning(report: &Report) -> &'static str {
+    match report.verdict {
+        Verdict::Consistent => "the pack agrees with itself; pin its digest to know it was not replaced whole",
+        Verdict::Pinned => "the pack agrees with itself and has the digest that was expected",
+        Verdict::Signed => "the pack agrees with itself, and trusted keys say that it is this run",
+        Verdict::Refused => refusal(report),
+        Verdict::CouldNotTell => "not everything could be looked at",
+    }
+}
+
 /// Why a pack is refused: because of what it is, or of what was asked for.
-pub(crate) fn refusal(report: &Report) -> &'static str {
+fn refusal(report: &Report) -> &'static str {
     let mut errors = report.findings.iter().filter(|finding| finding.severity == Severity::Error);
     let asked = |code: Code| ["RP07", "RP08"].iter().any(|group| code.as_str().starts_with(group));
     if report.findings_left_out == 0 && errors.all(|finding| asked(finding.code)) {
@@ -135,22 +146,20 @@ pub(crate) fn refusal(report: &Report) -> &'static str {
 pub(crate) fn report(paint: &Paint, path: &str, report: &Report) -> String {
     let mut text = String::new();
     let word = word(report.verdict);
-    let (word, meaning) = match report.verdict {
-        Verdict::Consistent => {
-            (paint.good(word), "the pack agrees with itself; pin its digest to know it was not replaced whole")
-        }
-        Verdict::Pinned => (paint.good(word), "the pack agrees with itself and has the digest that was expected"),
-        Verdict::Signed => (paint.good(word), "the pack agrees with itself, and trusted keys say that it is this run"),
-        Verdict::Refused => (paint.bad(word), refusal(report)),
-        Verdict::CouldNotTell => (paint.doubt(word), "not everything could be looked at"),
+    let word = match report.verdict {
+        Verdict::Consistent | Verdict::Pinned | Verdict::Signed => paint.good(word),
+        Verdict::Refused => paint.bad(word),
+        Verdict::CouldNotTell => paint.doubt(word),
     };
-    let _ = writeln!(text, "{}: {word}: {meaning}", line(shown(path)));
+    let _ = writeln!(text, "{}: {word}: {}", line(shown(path)), meaning(report));
     for finding in report.findings.iter().take(FINDINGS_SHOWN) {
         let code = match finding.severity {
             Severity::Error => paint.bad(finding.code),
             Severity::CouldNotTell | Severity::Warning => paint.doubt(finding.code),
         };
-        let _ = writeln!(text, "  {code} {}", line(&finding.message));
+        // Beside a verdict that passed it must not look like a refusal.
+        let note = if finding.severity == Severity::Warning { "note: " } else { "" };
+        let _ = writeln!(text, "  {code} {note}{}", line(&finding.message));
         let place =
             format!("{}{}{}", finding.artifact, if finding.pointer.is_empty() { "" } else { "#" }, finding.pointer);
         if !place.is_empty() {
@@ -179,15 +188,16 @@ pub(crate) fn report(paint: &Paint, path: &str, report: &Report) -> String {
         );
         let _ = writeln!(text, "  root digest    {}", subject.root_hash);
     }
-    if let Some(digest) = report.pack_digest {
+    // What is no manifest has no pack, whatever its bytes.
+    if let (Some(digest), Some(_)) = (report.pack_digest, &report.subject) {
         let _ = writeln!(text, "  pack digest    {digest}");
     }
     if let Some(settings) = &report.settings {
         let lanes: Vec<_> = settings.min_lanes.iter().map(ToString::to_string).collect();
         let _ = writeln!(
             text,
-            "  {}   least lane {}, logic {}",
-            if settings.attested { "decided by  " } else { "explained by" },
+            "  settings       {}: least lane {}, logic {}",
+            if settings.attested { "signed" } else { "not recorded; decisions come out with any of" },
             lanes.join(" or "),
             settings.logics.join(" or ")
         );
@@ -313,10 +323,10 @@ pub(crate) fn pack(paint: &Paint, pack: &Pack, working: bool) -> String {
             let envelope = &packet.envelope;
             let _ = writeln!(
                 text,
-                "  disclosed packet {} ({}) to {} targets",
+                "  disclosed packet {} ({}) to {}",
                 line(&envelope.packet_id),
                 line(&envelope.content_type),
-                packet.receipts.len()
+                counted(packet.receipts.len(), "target")
             );
         }
     }

@@ -88,7 +88,7 @@ fn another_pack_of_a_run_is_refused_or_goes_beside_it() {
         assert!(files(&s3.object(&uri)) == files(&two));
     }
     let (code, out, _) = s3.told(&["verify", "--recursive", AUDIT]);
-    assert!(code == 0 && out.ends_with("2 passed, 0 refused, 0 could not be told\n"), "{out}");
+    assert!(code == 0 && out.ends_with("2 passed, 0 refused, 0 could not be checked\n"), "{out}");
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn a_bucket_is_listed_and_verified_whole() {
         let passed = if root.ends_with('7') { 1 } else { 2 };
         assert_eq!((code, err.as_str()), (0, ""), "{out}");
         if passed > 1 {
-            assert!(out.ends_with("2 passed, 0 refused, 0 could not be told\n"), "{out}");
+            assert!(out.ends_with("2 passed, 0 refused, 0 could not be checked\n"), "{out}");
         }
     }
     // A pack without its manifest is nobody's, and is told apart.
@@ -428,6 +428,9 @@ fn an_address_at_which_nobody_is_is_given_up_soon() {
 #[test]
 fn options_are_refused_by_name() {
     let option = |text: &str| s3::told(&mut s3::bare(&["ls", AUDIT, "--store-option", text]));
+    let (code, out, err) = option("help=");
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.starts_with("These can be said:\n  endpoint  "), "{out}");
     for (given, said) in [
         ("end_point=x", "unknown store option `end_point`"),
         ("aws_endpoint=x", "did you mean `endpoint`?"),

@@ -45,13 +45,13 @@ fn a_tree_of_packs_has_one_summary_and_a_fixed_order() {
     for jobs in ["1", "2", "7"] {
         let (code, out, err) = told(["verify", "--recursive", text(dir.path()), "--jobs", jobs]);
         assert_eq!((code, err.as_str()), (1, ""));
-        assert!(out.ends_with("1 passed, 1 refused, 1 could not be told\n"), "{out}");
+        assert!(out.ends_with("1 passed, 1 refused, 1 could not be checked\n"), "{out}");
         assert!(out.find("a/good: consistent") < out.find("b/forged: refused"), "{out}");
         assert!(out.find("b/forged: refused") < out.find("c/headless: could not tell"), "{out}");
         assert!(before.is_none_or(|before| before == out), "the same answer with {jobs} workers");
         before = Some(out);
     }
-    // Without a refused one, what could not be told decides.
+    // Without a refused one, what could not be checked decides.
     fs::remove_dir_all(dir.path().join("b")).unwrap();
     assert_eq!(told(["verify", "--recursive", text(dir.path())]).0, 2);
 }
@@ -77,7 +77,7 @@ fn paths_come_from_a_file_or_from_a_pipe() {
     fs::write(&list, format!("{0}/a/good\n\n{0}/b/forged\n", text(dir.path()))).unwrap();
     let (code, out, _) = told(["verify", "--from-file", text(&list)]);
     assert_eq!(code, 1);
-    assert!(out.ends_with("1 passed, 1 refused, 0 could not be told\n"), "{out}");
+    assert!(out.ends_with("1 passed, 1 refused, 0 could not be checked\n"), "{out}");
     let mut child = Command::new(env!("CARGO_BIN_EXE_runpack"))
         .args(["verify", "--from-file", "-"])
         .stdin(Stdio::from(fs::File::open(&list).unwrap()))

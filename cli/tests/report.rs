@@ -225,7 +225,7 @@ fn a_fleet_loses_nothing_that_needs_attention() {
     assert!(!page.contains(root), "packs are called by their way from the root");
     assert!(
         page.contains("✗ 3 refused")
-            && page.contains("26 passed, of these 0 pinned and 0 signed; 3 refused; 1 could not be told.")
+            && page.contains("26 passed, of these 0 pinned and 0 signed; 3 refused; 1 could not be checked.")
     );
     for name in ["p03", "p17", "p29", "p05"] {
         assert!(page.contains(&format!("<h3><code><bdi>{name}</bdi></code>")), "{name}");

@@ -19,6 +19,11 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long a process may take to end once its input has.
 const CHILD_WAIT: Duration = Duration::from_secs(5);
 
+const NOBODY_THERE: &str =
+    "\nhint: `runpackd serve` starts a server, --url says where one is, and --over pipe needs none";
+const UNKNOWN_TO_IT: &str =
+    "unauthenticated: the server does not know you\nhint: show who you are with --token-file, or with $RUNPACK_TOKEN";
+
 /// Where a server is, and how it is spoken to.
 #[derive(Debug, Clone)]
 pub enum Endpoint {
@@ -139,7 +144,10 @@ impl Client {
             #[serde(default)]
             data: Value,
         }
-        let unreachable = |error: reqwest::Error| ClientError::Unreachable(with_causes(&error));
+        let unreachable = |error: reqwest::Error| {
+            let hint = if error.is_connect() { NOBODY_THERE } else { "" };
+            ClientError::Unreachable(format!("{}{hint}", with_causes(&error)))
+        };
         let mut request =
             http()?.post(url).json(&json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}));
         if let Some(token) = &self.token {
@@ -164,7 +172,8 @@ impl Client {
             (Some(result), None) => Ok(result),
             (_, Some(error)) => {
                 let kind = error.data["kind"].as_str().unwrap_or("error");
-                Err(ClientError::Refused(printable(&format!("{kind}: {}", error.message))))
+                let text = printable(&format!("{kind}: {}", error.message));
+                Err(ClientError::Refused(if kind == "unauthenticated" { UNKNOWN_TO_IT.to_owned() } else { text }))
             }
             (None, None) => Err(ClientError::Unreachable("the answer is empty".to_owned())),
         }
@@ -180,7 +189,7 @@ impl Client {
                     config = config.auth_header(token.clone());
                 }
                 let transport = StreamableHttpClientTransport::with_client(http()?, config);
-                let service = ().serve(transport).await.map_err(|error| failed(&error))?;
+                let service = ().serve(transport).await.map_err(|error| not_begun(&with_causes(&error)))?;
                 Ok(Session { service, child: None })
             }
             Endpoint::Pipe(command) => {
@@ -224,6 +233,16 @@ fn http() -> Result<reqwest::Client, ClientError> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build();
     client.map_err(|error| ClientError::Unreachable(with_causes(&error)))
+}
+
+/// The SDK wraps what went wrong on the way in types of its own, so that only
+/// its words are left to tell by.
+fn not_begun(problem: &str) -> ClientError {
+    if problem.contains("401") || problem.contains("Auth required") {
+        return ClientError::Refused(UNKNOWN_TO_IT.to_owned());
+    }
+    let hint = if problem.contains("error sending request") { NOBODY_THERE } else { "" };
+    ClientError::Unreachable(format!("{problem}{hint}"))
 }
 
 fn refused(error: rmcp::ServiceError) -> ClientError {

@@ -11,12 +11,13 @@ use runpackd_lib::talk::{self, LogArgs, printable};
 use runpackd_lib::tools::THREADS;
 use tokio::runtime::Builder;
 use tracing::{error, info, warn};
+use tracing_subscriber::filter::LevelFilter;
 
 /// Run scenarios and export packs, once or as a service
 #[derive(Parser)]
 #[command(name = "runpackd", version, max_term_width = 100, disable_help_flag = true)]
 struct Cli {
-    /// Print help: all of it, on one screen
+    /// Print this help
     #[arg(short, long, global = true, action = clap::ArgAction::HelpShort)]
     help: Option<bool>,
     #[command(subcommand)]
@@ -43,11 +44,12 @@ fn main() -> ExitCode {
     if matches!(cli.command, Command::Serve(_) | Command::Mcp(_)) {
         begin_again_with_few_heaps();
     }
-    talk::begin(match &cli.command {
-        Command::Serve(args) => args.log,
-        Command::Mcp(args) => args.log,
-        _ => LogArgs::default(),
-    });
+    let (log, libraries) = match &cli.command {
+        Command::Serve(args) => (args.log, LevelFilter::ERROR),
+        Command::Mcp(args) => (args.log, LevelFilter::ERROR),
+        _ => (LogArgs::default(), LevelFilter::OFF),
+    };
+    talk::begin(log, libraries);
     let mut builder = match cli.command {
         Command::Serve(_) | Command::Mcp(_) => Builder::new_multi_thread(),
         _ => Builder::new_current_thread(),

@@ -258,15 +258,8 @@ impl Rpc {
     fn list(&self) -> &[u8] {
         // One tool after another: the schemas of all take a megabyte.
         self.list.get_or_init(|| {
-            let mut text = b"{\"tools\":[".to_vec();
-            for (index, served) in self.tools.listed().enumerate() {
-                if index > 0 {
-                    text.push(b',');
-                }
-                text.extend(listing(served).to_string().into_bytes());
-            }
-            text.extend(b"]}");
-            text
+            let listed: Vec<_> = self.tools.listed().map(|served| listing(served).to_string()).collect();
+            format!("{{\"tools\":[{}]}}", listed.join(",")).into_bytes()
         })
     }
 

@@ -224,19 +224,7 @@ impl Service {
     /// # Errors
     /// A sentence about the first condition that nobody could answer.
     pub fn admit(&self, spec: &ScenarioSpec) -> Result<(), String> {
-        for condition in &spec.conditions {
-            self.contracts.admit_condition(condition).map_err(|error| error.to_string())?;
-            let check = self
-                .contracts
-                .get(&condition.query.provider_id)
-                .and_then(|contract| contract.check(&condition.query.check_id));
-            if let (Some(options), Some(check)) = (&self.validation, check) {
-                let schema = &check.spec().result_schema;
-                strict::admit(schema, condition.comparator, condition.expected.as_ref(), options)
-                    .map_err(|error| format!("condition `{}`: {error}", condition.condition_id))?;
-            }
-        }
-        Ok(())
+        admit(&self.contracts, self.validation.as_ref(), spec)
     }
 
     /// Counts a decision, also one that was made before.
@@ -388,4 +376,23 @@ fn sqlite(section: &str, path: &Path, options: &SqliteOptions) -> Result<SqliteR
         format!("{section}: cannot make the directory of `{shown}`: {error}\nhint: choose another {section}.path")
     })?;
     SqliteRuns::open(path, options).map_err(|error| format!("{section}: {error}"))
+}
+
+/// Holds a scenario's conditions against what providers promise, and against
+/// what the answers of such a type can be asked.
+///
+/// # Errors
+/// A sentence about the first condition that nobody could answer.
+pub fn admit(contracts: &Contracts, validation: Option<&StrictOptions>, spec: &ScenarioSpec) -> Result<(), String> {
+    for condition in &spec.conditions {
+        contracts.admit_condition(condition).map_err(|error| error.to_string())?;
+        let query = &condition.query;
+        let check = contracts.get(&query.provider_id).and_then(|contract| contract.check(&query.check_id));
+        if let (Some(options), Some(check)) = (validation, check) {
+            let schema = &check.spec().result_schema;
+            strict::admit(schema, condition.comparator, condition.expected.as_ref(), options)
+                .map_err(|error| format!("condition `{}`: {error}", condition.condition_id))?;
+        }
+    }
+    Ok(())
 }

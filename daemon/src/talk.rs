@@ -58,11 +58,12 @@ impl From<LogLevel> for LevelFilter {
     }
 }
 
-/// From here on what is said is heard. Of libraries only errors are: what they
-/// warn of is what clients do.
-pub fn begin(options: LogArgs) {
+/// From here on what is said is heard. Of libraries only errors are, if those
+/// are: what they warn of is what clients do, and what a client of ours fails
+/// by is what it returns.
+pub fn begin(options: LogArgs, libraries: LevelFilter) {
     let ours = Targets::new().with_target("runpack", LevelFilter::from(options.log_level));
-    let said = tracing_subscriber::registry().with(ours.with_default(LevelFilter::ERROR));
+    let said = tracing_subscriber::registry().with(ours.with_default(libraries));
     let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(std::io::stderr);
     // Somebody listens already: then it is theirs.
     let _ = match options.log_format {

@@ -8,6 +8,7 @@ mod wire;
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;
+use std::process::Command;
 use std::sync::mpsc;
 
 use common::{CONFIG, one_gate, quickstart, request, start};
@@ -37,6 +38,25 @@ fn post(connection: &mut Connection, token: &str, body: &Value) -> Response {
     connection.post(headers, body.to_string().as_bytes())
 }
 
+/// What `runpackd call` comes to without a token.
+fn called(face: &str, address: &str) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_runpackd"));
+    command.args(["call", "providers_list", "--over", face, "--url", &format!("http://{address}")]);
+    let done = command.env_remove("RUNPACK_TOKEN").output().unwrap();
+    (done.status.code(), String::from_utf8(done.stderr).unwrap())
+}
+
+#[test]
+fn nobody_there_is_said_with_what_to_do() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    for face in ["rpc", "mcp"] {
+        let (code, said) = called(face, &free);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.starts_with("error: ") && said.contains("\nhint: `runpackd serve` starts a server"), "{said}");
+        assert_eq!(said.lines().count(), 2, "{said}");
+    }
+}
+
 #[test]
 fn tokens_open_the_door_and_roles_keep_tenants_apart() {
     let dir = tempfile::tempdir().unwrap();
@@ -51,6 +71,13 @@ fn tokens_open_the_door_and_roles_keep_tenants_apart() {
         assert_eq!(response.json()["error"]["message"], "unauthenticated");
     }
     assert_eq!(post(&mut connection, "second-token", &list).status, 200);
+    for face in ["rpc", "mcp"] {
+        let (code, said) = called(face, &process.address.to_string());
+        assert_eq!(code, Some(1), "{said}");
+        let expected =
+            "refused: unauthenticated: the server does not know you\nhint: show who you are with --token-file";
+        assert!(said.starts_with(expected), "{said}");
+    }
     // Probes need nothing, numbers do.
     assert_eq!(connection.get("/healthz").status, 200);
     assert_eq!(connection.get("/readyz").status, 200);
@@ -82,7 +109,7 @@ fn tokens_open_the_door_and_roles_keep_tenants_apart() {
         let head = format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer second-token\r\n\r\n");
         String::from_utf8(connection.write(head).read().body).unwrap()
     };
-    assert!(number(&text, "runpackd_unauthenticated_total 4"), "{text}");
+    assert!(number(&text, "runpackd_unauthenticated_total 6"), "{text}");
     assert!(number(&text, "runpackd_calls_total{call=\"scenario_start\",outcome=\"ok\"} 1"), "{text}");
     assert!(number(&text, "runpackd_errors_total{kind=\"unauthorized\"} 4"), "{text}");
 

@@ -137,7 +137,7 @@ fn submissions_repeat_and_conflict() {
 
 #[test]
 fn every_wrong_step_says_what_to_do_and_leaves_nothing() {
-    let cases: [(&str, &str, &[&str], &str); 16] = [
+    let cases: [(&str, &str, &[&str], &str); 19] = [
         (
             "decision-gate.toml",
             "[server.auth]\nmod = \"local_only\"\n",
@@ -165,6 +165,19 @@ fn every_wrong_step_says_what_to_do_and_leaves_nothing() {
             &CALLS,
             "unknown call `jump`, expected `next`, `trigger`, `submit` or `status`",
         ),
+        ("calls.jsonl", "\n{\"call\" 1}\n", &CALLS, "`calls.jsonl`: line 2: not JSON: expected `:` at column 9"),
+        (
+            "run-config.json",
+            r#"{"dispatch_targets":[],"namespace_id":1,"policy_tags":[],"run_id":"r","scenari_id":"s","tenant_id":1}"#,
+            &CALLS,
+            "missing field `scenario_id` at line 1 column 101, and there is an unknown member `/scenari_id`",
+        ),
+        (
+            "scenario.json",
+            &include_str!("../demo/scenario.json").replace("\"after\"", "\"afer\""),
+            &CALLS,
+            "check_missing: condition `after-freeze`: provider time has no check afer\nhint: there are: ",
+        ),
         ("calls.jsonl", "", &CALLS, "there are no calls, so --started-at must say when the run starts"),
         ("decision-gate.toml", "[policies]\n", &CALLS, "policies: there is no such key\nhint: `policy."),
         (
@@ -177,7 +190,7 @@ fn every_wrong_step_says_what_to_do_and_leaves_nothing() {
             "decision-gate.toml",
             "[[providers]]\nname = \"json\"\ntype = \"builtin\"\nconfig = { root = \"nowhere\", root_id = \"e\" }\n",
             &CALLS,
-            "providers.json.config: ",
+            "providers.json.config.root: cannot open",
         ),
         (
             "decision-gate.toml",
@@ -291,7 +304,7 @@ fn the_demo_goes_twice_and_never_into_somebody_elses_directory() {
         assert_eq!((code, err.as_str()), (0, ""), "{out}");
         assert!(out.contains("consistent: 8 files checked"), "{out}");
         assert!(out.contains("RP0201 hash mismatch for artifacts/gate_evals.json"), "{out}");
-        assert!(out.ends_with("Everything is in runpack-demo.\n"), "{out}");
+        assert!(out.contains("\nEverything is in runpack-demo. Next:\n"), "{out}");
     }
     let (code, _, err) = work.runpackd(["demo", "--dir", "evidence"]);
     assert_eq!(code, 2);

@@ -30,7 +30,7 @@ pub(crate) fn explain(args: &ExplainArgs) -> Outcome {
                 code.ok_or_else(|| format!("there is no finding `{wanted}`\nhint: `runpack explain` lists them"))?;
             let weight = match code.severity() {
                 Severity::Error => "the pack is refused (exit 1)",
-                Severity::CouldNotTell => "it could not be told (exit 2)",
+                Severity::CouldNotTell => "it could not be checked (exit 2)",
                 Severity::Warning => "the pack may still pass",
             };
             let _ = writeln!(text, "{code}: {}\n\n{}\n\nWith this finding {weight}.", code.title(), code.why());

@@ -25,12 +25,14 @@ pub(crate) mod sign;
 pub(crate) mod trust;
 pub(crate) mod verify;
 
+use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
-use clap::Args;
+use clap::builder::TypedValueParser;
+use clap::{Arg, Args, Command};
 use runpack_core::engine::Scenario;
 use runpack_core::model::ScenarioSpec;
 use runpack_core::pack::layout::ARTIFACT_BYTES_MAX;
@@ -69,7 +71,7 @@ pub(crate) struct ReadArgs {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct StoreArgs {
     /// How object storage is reached; `help=` lists what can be said
-    #[arg(long, value_name = "KEY=VALUE", value_parser = store_option)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = StoreOption)]
     store_option: Vec<(String, String)>,
     #[arg(skip)]
     stores: OnceLock<Arc<Stores>>,
@@ -92,12 +94,25 @@ impl StoreArgs {
     }
 }
 
-fn store_option(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
-    if key == "help" {
-        return Err(format!("these can be said:\n{}", Stores::help()));
+/// `KEY=VALUE`; `help=` is answered as `--help` is.
+#[derive(Clone)]
+struct StoreOption;
+
+impl TypedValueParser for StoreOption {
+    type Value = (String, String);
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, text: &OsStr) -> Result<Self::Value, clap::Error> {
+        let split = |text: &str| -> Result<(String, String), &'static str> {
+            let (key, value) = text.split_once('=').ok_or("write KEY=VALUE, or `help=`")?;
+            Ok((key.to_owned(), value.to_owned()))
+        };
+        let option = split.parse_ref(command, arg, text)?;
+        if option.0 == "help" {
+            let help = Command::new("help").override_help(format!("These can be said:\n{}", Stores::help()));
+            help.try_get_matches_from(["help", "--help"])?;
+        }
+        Ok(option)
     }
-    Ok((key.to_owned(), value.to_owned()))
 }
 
 impl ReadArgs {

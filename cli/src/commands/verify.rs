@@ -21,7 +21,7 @@ use crate::progress::ProgressArgs;
 /// Say whether packs agree with themselves, whether their decisions come out again, and who signed them
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit codes: 0 all do, 1 one is refused, 2 none is refused but one could not be told.\n\nExample:\n  runpack verify ./pack\n  runpack verify --recursive ./packs --format sarif > findings.sarif\n  runpack verify ./pack --trusted-key release=release.pub"
+    after_help = "Exit codes: 0 all do, 1 one is refused, 2 none is refused, but one could not be checked.\n\nExample:\n  runpack verify ./pack\n  runpack verify --recursive ./packs --format sarif > findings.sarif\n  runpack verify ./pack --trusted-key release=release.pub"
 )]
 pub(crate) struct VerifyArgs {
     /// Packs: directories, manifests or sealed archives, here, in object storage or at https://; `-` is an archive on standard input

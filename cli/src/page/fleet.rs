@@ -6,9 +6,7 @@ use maud::{Markup, html};
 use runpack_core::canon::Digest;
 use runpack_core::pack::{Report, Subject, Verdict};
 
-use super::{
-    Page, clean, count, findings_count, grouped, hex, name, place, severity_words, time, verdict_words, words,
-};
+use super::{Page, clean, count, findings_count, grouped, hex, look, marked, name, place, severity_words, time, words};
 
 /// Findings of one pack that are shown; further ones are counted.
 const FINDINGS_MAX: usize = 5;
@@ -88,7 +86,7 @@ impl Fleet {
         let word = match kind {
             "yes" => format!("✓ all {} passed", grouped(all)),
             "no" => format!("✗ {} refused", grouped(refused)),
-            _ => format!("? {} could not be told", grouped(unsure)),
+            _ => format!("? {} could not be checked", grouped(unsure)),
         };
         let mut page = Page::begin(to, &format!("{}: {word}", count(all, "pack")), false)?;
         page.put(&html! {
@@ -108,7 +106,7 @@ impl Fleet {
                 div.{ "verdict " (kind) } {
                     p.word id="verdict-word" { (word) }
                     p { (grouped(passed)) " passed, of these " (grouped(pinned)) " pinned and " (grouped(signed)) " signed; "
-                        (grouped(refused)) " refused; " (grouped(unsure)) " could not be told." }
+                        (grouped(refused)) " refused; " (grouped(unsure)) " could not be checked." }
                 }
                 @if self.left > 0 { p.warn { "Interrupted: " (count(self.left, "pack")) " not looked at." } }
                 (share([passed, refused, unsure]))
@@ -146,10 +144,10 @@ impl Fleet {
 
 impl Row {
     fn attention(&self) -> Markup {
-        let (kind, word, _) = verdict_words(self.verdict);
+        let (kind, _) = look(self.verdict);
         html! {
             article.{ "finding " (if kind == "no" { "" } else { kind }) } {
-                h3 { (name(&self.path)) " " span.{ "chip " (kind) } { (word) } }
+                h3 { (name(&self.path)) " " span.{ "chip " (kind) } { (marked(self.verdict)) } }
                 @if let Some(subject) = &self.subject { p.faint { (whose(subject)) ", exported " (time(subject.generated_at)) } }
                 @if let Some(error) = &self.error { p { (words(error)) } }
                 @if !self.findings.is_empty() {

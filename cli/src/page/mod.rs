@@ -20,7 +20,7 @@ use runpack_core::canon::Digest;
 use runpack_core::model::{Timestamp, TriState};
 use runpack_core::pack::{Finding, Report, Severity, Verdict};
 
-use crate::out::printable;
+use crate::out::{printable, word};
 
 pub(crate) use fleet::Fleet;
 pub(crate) use run::run;
@@ -133,16 +133,24 @@ fn kind_of(status: TriState) -> &'static str {
     }
 }
 
-fn verdict_words(verdict: Verdict) -> (&'static str, &'static str, &'static str) {
+/// The class that colours a verdict, and its mark.
+fn look(verdict: Verdict) -> (&'static str, &'static str) {
     match verdict {
-        Verdict::Consistent => ("yes", "✓ consistent", "The pack agrees with itself."),
-        Verdict::Pinned => ("yes", "✓ pinned", "The pack agrees with itself, and has the digest that was expected."),
-        Verdict::Signed => {
-            ("yes", "✓ signed", "The pack agrees with itself, and trusted keys say that it is this run.")
-        }
-        Verdict::Refused => ("no", "✗ refused", "The pack is not what an exporter wrote."),
-        Verdict::CouldNotTell => ("maybe", "? could not tell", "Not everything could be looked at."),
+        Verdict::Consistent | Verdict::Pinned | Verdict::Signed => ("yes", "✓"),
+        Verdict::Refused => ("no", "✗"),
+        Verdict::CouldNotTell => ("maybe", "?"),
     }
+}
+
+/// A verdict with its mark, which is there for who sees no colours.
+fn marked(verdict: Verdict) -> String {
+    format!("{} {}", look(verdict).1, word(verdict))
+}
+
+/// What is said in a line elsewhere, as a sentence.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
 }
 
 fn severity_words(severity: Severity) -> (&'static str, &'static str) {

@@ -13,10 +13,12 @@ use runpack_core::model::{
 use runpack_core::pack::layout::{ARTIFACTS, Content, Log, MANIFEST_NAME};
 use runpack_core::pack::{Checks, Finding, Pack, Report, Severity, Verdict};
 
+use crate::out::meaning;
+
 use super::timeline::{self, timeline};
 use super::{
-    Page, chosen, clean, count, findings_count, grouped, hex, name, place, severity_words, time, tri, verdict_words,
-    words,
+    Page, chosen, clean, count, findings_count, grouped, hex, look, marked, name, place, sentence, severity_words,
+    time, tri, words,
 };
 
 /// Nodes of one requirement that are drawn; further ones are counted.
@@ -46,7 +48,7 @@ pub(crate) fn run(
 ) -> io::Result<()> {
     let title = report.subject.as_ref().map_or("A pack".to_owned(), |subject| format!("Run {}", subject.run_id));
     let view = pack.ok().map(|pack| View::of(pack, report));
-    let mut page = Page::begin(to, &format!("{title}: {}", verdict_words(report.verdict).1), true)?;
+    let mut page = Page::begin(to, &format!("{title}: {}", marked(report.verdict)), true)?;
     page.put(&header(&title, report, view.as_ref()))?;
     page.raw("<main>\n")?;
     page.put(&verdict(report, view.as_ref()))?;
@@ -102,13 +104,13 @@ fn header(title: &str, report: &Report, view: Option<&View>) -> Markup {
 }
 
 fn verdict(report: &Report, view: Option<&View>) -> Markup {
-    let (kind, word, meaning) = verdict_words(report.verdict);
+    let (kind, _) = look(report.verdict);
     let passed = report.verdict.passed();
     html! {
         section id="verdict" aria-labelledby="verdict-word" {
             div.{ "verdict " (kind) } {
-                p.word id="verdict-word" { (word) }
-                p { (meaning) }
+                p.word id="verdict-word" { (marked(report.verdict)) }
+                p { (sentence(meaning(report))) }
             }
             @if passed {
                 h2 { "What it rests on" }

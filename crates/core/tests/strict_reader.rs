@@ -79,7 +79,7 @@ const RUN_CONFIG: &str =
 
 #[test]
 fn each_refusal_names_its_place() {
-    let cases: [(&str, &str); 22] = [
+    let cases: [(&str, &str); 23] = [
         ("\u{feff}{}", "byte order mark at the start; save the file as UTF-8 without it"),
         ("{\"tenant_id\":1,\n  tenant}", "not JSON: key must be a string at line 2 column 3"),
         ("{} {}", "bytes after the end of the JSON value, line 1 column 4"),
@@ -100,6 +100,10 @@ fn each_refusal_names_its_place() {
             "invalid type: floating point `1.0`, expected a nonzero u64 at line 1 column 16 (`/tenant_id`)",
         ),
         (&RUN_CONFIG.replace(r#""run_id":"r","#, ""), "missing field `run_id` at line 1 column 89"),
+        (
+            &RUN_CONFIG.replace(r#""run_id":"#, r#""runid":"#),
+            "missing field `run_id` at line 1 column 101, and there is an unknown member `/runid`",
+        ),
         (&RUN_CONFIG.replace(r#""run_id""#, r#""runid":"x","run_id""#), "unknown member `/runid`"),
         (
             &RUN_CONFIG.replace(

@@ -24,6 +24,7 @@ use runpackd_lib::talk::{self, LogArgs};
 use runpackd_lib::tools::{TOOLS, Tools};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tracing_subscriber::filter::LevelFilter;
 
 /// The quickstart's door, and runs in memory.
 const CONFIG: &str = "[server]\ntransport = \"http\"\nbind = \"127.0.0.1:0\"\n\n[dev]\npermissive = true\n\n\
@@ -40,7 +41,7 @@ struct Args {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let Args { sessions } = Args::parse();
-    talk::begin(LogArgs::default());
+    talk::begin(LogArgs::default(), LevelFilter::ERROR);
     let configuration = ServiceConfiguration::parse(CONFIG, "conformance", Missing::Refuse)?;
     let tools = Arc::new(Tools::new(Arc::new(Service::open(configuration)?), TOOLS));
     let sessions = if sessions { Sessions::Kept(Arc::default()) } else { Sessions::Never };

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use runpack_core::read::{self, Profile};
 use serde_json::{Value, json};
 
+use super::serve::ConfigArgs;
 use super::{INPUT_BYTES_MAX, read_input};
 use crate::client::{Client, ClientError, Endpoint};
 
@@ -18,15 +19,14 @@ pub struct ServerArgs {
     /// How to speak to it; `pipe` starts `runpackd mcp` instead of asking --url
     #[arg(long, value_name = "FACE", default_value = "rpc")]
     pub over: Face,
-    /// The config of the server that --over pipe starts
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
     /// A file with the token that shows who you are; else $RUNPACK_TOKEN
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// Seconds to wait for the answer
     #[arg(long, value_name = "N", default_value_t = 60)]
     pub timeout_s: u64,
+    #[command(flatten, next_help_heading = "Of the server that --over pipe starts")]
+    pub config: ConfigArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -117,8 +117,12 @@ fn client(args: &ServerArgs) -> Result<Client, String> {
         Face::Pipe => {
             let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
             let mut command = vec![program.to_string_lossy().into_owned(), "mcp".to_owned()];
-            if let Some(config) = &args.config {
+            let ConfigArgs { config, preset } = &args.config;
+            if let Some(config) = config {
                 command.extend(["--config".to_owned(), config.to_string_lossy().into_owned()]);
+            }
+            if let Some(preset) = preset {
+                command.extend(["--preset".to_owned(), preset.name().to_owned()]);
             }
             Endpoint::Pipe(command)
         }

@@ -87,7 +87,12 @@ pub async fn demo(args: &DemoArgs) -> Result<String, String> {
     if honest.verdict != Verdict::Consistent || caught.verdict != Verdict::Refused {
         return Err(format!("the demo did not go as it should:\n{text}"));
     }
-    let _ = writeln!(text, "\nEverything is in {shown}.");
+    let _ = writeln!(
+        text,
+        "\nEverything is in {shown}. Next:\n\n  \
+         runpack report {shown}/pack -o report.html   the same run as a page\n  \
+         runpackd serve --preset quickstart-dev       the same work as a service"
+    );
     Ok(text)
 }
 

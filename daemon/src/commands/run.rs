@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use runpack_core::engine::Scenario;
 use runpack_core::model::{
     DecisionOutcome, GateEvalRecord, NextRequest, RunConfig, RunStatus, StatusRequest, SubmitRequest, Timestamp,
@@ -25,6 +25,7 @@ use super::{INPUT_BYTES_MAX, read_input, read_scenario};
 use crate::access::Authority;
 use crate::config::RunConfiguration;
 use crate::gatekeeper::{Answer, GateError, Gatekeeper, Queues};
+use crate::service::admit;
 
 /// Run a scenario once and export the run as a pack: no server, no database
 ///
@@ -32,6 +33,7 @@ use crate::gatekeeper::{Answer, GateError, Gatekeeper, Queues};
 /// ever read.
 #[derive(Debug, Args)]
 #[command(
+    group = ArgGroup::new("played").required(true).args(["triggers", "calls"]),
     after_help = "Exit codes: 0 the run completed, 1 it was held or failed, 2 it could not run.\n\nExample:\n  runpackd run --scenario scenario.json --run-config run.json --triggers triggers.jsonl --out pack"
 )]
 pub struct RunArgs {
@@ -42,7 +44,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub run_config: PathBuf,
     /// One trigger event per line
-    #[arg(long, value_name = "FILE.jsonl", conflicts_with = "calls", required_unless_present = "calls")]
+    #[arg(long, value_name = "FILE.jsonl")]
     pub triggers: Option<PathBuf>,
     /// One call per line: {"call":"next|trigger|submit|status","request":{…}}
     #[arg(long, value_name = "FILE.jsonl")]
@@ -236,7 +238,7 @@ fn check_providers(scenario: &Scenario, configuration: &RunConfiguration) -> Res
         .iter()
         .find(|condition| !configuration.registry.contains(&condition.query.provider_id));
     match missing {
-        None => Ok(()),
+        None => admit(&configuration.contracts, configuration.validation.as_ref(), scenario.spec()),
         Some(condition) => Err(format!(
             "condition `{}` asks provider `{}`, which is not configured\n\
              hint: name it under [[providers]] in a config and pass --config",
@@ -290,7 +292,11 @@ impl Calls {
                 return Ok(None);
             }
             self.line += 1;
-            let place = |problem: &dyn std::fmt::Display| format!("{}: line {}: {problem}", self.shown, self.line);
+            let place = |problem: &dyn std::fmt::Display| {
+                // Within a call there is one line only, and it has a number already.
+                let problem = problem.to_string().replace(" at line 1 column ", " at column ");
+                format!("{}: line {}: {problem}", self.shown, self.line)
+            };
             if count as u64 > self.limit {
                 let problem = format!("more than {} bytes\nhint: raise the limit with --max-input-bytes", self.limit);
                 return Err(place(&problem));

@@ -417,6 +417,12 @@ fn verify(args: &FileArgs) -> Result<(String, bool), String> {
         report.deliveries,
         report.undelivered
     );
+    if !report.damage.is_empty() {
+        text.push_str(
+            "hint: a damaged run is not exported, the others can be; go back to a copy that \
+             `runpackd store backup` made, and look at the disk\n",
+        );
+    }
     Ok((text, report.damage.is_empty()))
 }
 

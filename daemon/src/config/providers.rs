@@ -227,7 +227,14 @@ fn builtin(
     warnings: &mut Vec<String>,
 ) -> Result<Built, ConfigError> {
     let config = config.unwrap_or_else(|| toml::Value::Table(toml::Table::new()));
-    let refused = |error: runpack_providers::ConfigError| wrong(format!("{key}.config"), error.to_string());
+    let refused = |error: runpack_providers::ConfigError| {
+        let text = error.to_string();
+        // Which member it is, it says itself.
+        match text.strip_prefix(&format!("{key} ")).and_then(|text| text.split_once(": ")) {
+            Some((member, problem)) => wrong(format!("{key}.{member}"), problem),
+            None => wrong(format!("{key}.config"), text),
+        }
+    };
     Ok(match name {
         "time" => {
             let config: TimeConfig = section(config, key)?;

@@ -403,7 +403,8 @@ fn door(server: &Server) -> Result<Door, ConfigError> {
     let replies = match server.transport {
         Transport::Stdio => {
             if auth != AuthMode::LocalOnly {
-                return Err(wrong("server.auth.mode", "stdio transport only supports local_only auth"));
+                let problem = "stdio transport only supports local_only auth\nhint: set server.transport to \"http\", which it is not by itself";
+                return Err(wrong("server.auth.mode", problem));
             }
             if tls.is_some() {
                 return Err(wrong("server.tls", "stdio transport does not support tls"));

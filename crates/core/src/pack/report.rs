@@ -197,7 +197,7 @@ impl Subject {
 }
 
 impl Report {
-    /// The three members every v1 client knows. What could not be told is a
+    /// The three members every v1 client knows. What could not be checked is a
     /// fail there: the wire has no third word.
     pub fn wire(&self) -> WireReport {
         let status = if self.verdict.passed() { WireStatus::Pass } else { WireStatus::Fail };

@@ -294,7 +294,14 @@ where
         stranger.get_or_insert_with(|| pointer(&path.to_string()));
     });
     match (outcome, stranger) {
-        (Err(error), _) => Err(Refusal::Shape { at: pointer(&track.path().to_string()), message: error.to_string() }),
+        (Err(error), stranger) => {
+            let mut message = error.to_string();
+            // What is missing is often there under a misspelt name.
+            if let (Some(at), true, Unknown::Refuse) = (stranger, message.starts_with("missing field"), unknown) {
+                message = format!("{message}, and there is an unknown member `{at}`");
+            }
+            Err(Refusal::Shape { at: pointer(&track.path().to_string()), message })
+        }
         (Ok(_), Some(at)) if unknown == Unknown::Refuse => Err(Refusal::UnknownMember { at }),
         (Ok(value), _) => Ok(value),
     }
