@@ -161,16 +161,30 @@ bench-server *ARGS:
     cargo build --locked --release --bin runpackd
     python3 testdata/bench_server.py --runpackd "${CARGO_TARGET_DIR:-target}/release/runpackd" {{ ARGS }}
 
-# What takes too long for every change: kill -9 in 1,000 exports on a release build, in 100 pushes, of 100 bucket servers and in 1,000 rounds of our own, half an hour of work under everything clients do, a run of 1,000,000 triggers, 100,000 losses of power, 10,000 honest packs, the conformance suites, pages in a browser, licences and spelling, fuzzing
+# What takes too long for every change: kill -9 in 1,000 exports on a release build, in 100 pushes, of 100 bucket servers and in 1,000 rounds of our own, half an hour of work under everything clients do, a run of 1,000,000 triggers, 100,000 losses of power, 10,000 honest packs, the other servers of buckets, conformance suites, pages in a browser, licences and spelling, fuzzing
 nightly:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    # Built once, before anything runs: the servers that the soak starts are files.
+    cargo test --locked --release --no-run -p runpack-daemon --test kill --test killed_store --test soak --test million
+    # Half an hour at a pace of its own; the rest goes on beside it.
+    mkdir -p target/nightly
+    RUNPACK_SOAK_SECONDS=1800 cargo test --locked --release -p runpack-daemon --test soak -- --nocapture > target/nightly/soak.log 2>&1 &
+    soak=$!
+    trap 'kill $soak 2>/dev/null || true' EXIT
     RUNPACK_KILL_ROUNDS=1000 cargo test --locked --release -p runpack-daemon --test kill -- --nocapture
     RUNPACK_KILL_ROUNDS=1000 cargo test --locked --release -p runpack-daemon --test killed_store -- --nocapture
-    RUNPACK_SOAK_SECONDS=1800 cargo test --locked --release -p runpack-daemon --test soak -- --nocapture
-    RUNPACK_KILL_ROUNDS=100 cargo test --locked -p runpack-cli --test cut_off -- --nocapture
-    RUNPACK_REQUIRE=strace RUNPACK_POWER_ROUNDS=100000 cargo test --locked -p runpack-storage --features sqlite --test power -- --nocapture
-    RUNPACK_DEEP=1 cargo test --locked --release -p runpack-cli --test memory -- --nocapture
+    RUNPACK_REQUIRE=strace RUNPACK_POWER_ROUNDS=100000 cargo test --locked --release -p runpack-storage --features sqlite --test power -- --nocapture
     RUNPACK_DEEP=1 cargo test --locked --release -p runpack-daemon --test million -- --nocapture
+    RUNPACK_KILL_ROUNDS=100 cargo test --locked -p runpack-cli --test cut_off -- --nocapture
+    RUNPACK_DEEP=1 cargo test --locked --release -p runpack-cli --test memory -- --nocapture
     RUNPACK_DEEP=1 cargo test --locked -p runpack-core --test honest -- --nocapture
+    status=0
+    wait $soak || status=$?
+    trap - EXIT
+    cat target/nightly/soak.log
+    if [ $status != 0 ]; then exit $status; fi
+    just servers
     just conformance
     just browser
     just quality

@@ -248,7 +248,7 @@ fn serving_others_is_said_twice_or_not_done() {
     );
     std::fs::write(dir.path().join("decision-gate.toml"), text).unwrap();
     let command = || {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_runpackd"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_runpackd"));
         command.arg("serve").current_dir(dir.path()).env_remove("DECISION_GATE_CONFIG");
         command
     };
@@ -295,7 +295,7 @@ fn an_audit_log_that_cannot_be_kept_is_said_before_anything_listens() {
     let text = format!("{CONFIG}[server.audit]\npath = \"/dev/full\"\n");
     std::fs::write(dir.path().join("decision-gate.toml"), text).unwrap();
     // A device is no file.
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_runpackd"))
+    let output = Command::new(env!("CARGO_BIN_EXE_runpackd"))
         .arg("serve")
         .current_dir(dir.path())
         .env_remove("DECISION_GATE_CONFIG")
