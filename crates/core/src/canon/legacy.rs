@@ -67,22 +67,20 @@ impl Written {
         Digest::of(&self.0)
     }
 
-    /// Whether `stated` covers `around` with this value where [`Here`] is.
-    /// `false` may only mean that the two forms differ: then [`covers`] tells.
-    pub(crate) fn surely_covered<T: Serialize + ?Sized>(&self, stated: &Digest, around: &T) -> bool {
+    /// The digest of `around` with this value where [`Here`] is. `None` if the
+    /// two forms differ: then [`forms`] tells.
+    pub(crate) fn within<T: Serialize + ?Sized>(&self, around: &T) -> Option<Digest> {
         let mut text = Vec::with_capacity(512);
         let mut writer = serde_json::Serializer::with_formatter(&mut text, Around);
-        if around.serialize(&mut writer).is_err() {
-            return false;
-        }
+        around.serialize(&mut writer).ok()?;
         let mut halves = text.split(|byte| *byte == HERE);
-        let (Some(before), Some(after), None) = (halves.next(), halves.next(), halves.next()) else { return false };
+        let (Some(before), Some(after), None) = (halves.next(), halves.next(), halves.next()) else { return None };
         if !in_both_forms(&[before, b"null", after].concat()) {
-            return false;
+            return None;
         }
         let mut hasher = Hasher::default();
         [before, &self.0, after].into_iter().for_each(|piece| hasher.update(piece));
-        hasher.finish() == *stated
+        Some(hasher.finish())
     }
 }
 
@@ -201,10 +199,10 @@ mod tests {
                 let Some(written) = written else { continue };
                 assert_eq!((written.digest(), None), forms(&value).unwrap());
                 let around = Body { after, at, payload: Here };
-                assert_eq!(written.surely_covered(&whole, &around), known, "{text} {after:?}");
-                assert!(!written.surely_covered(&written.digest(), &around));
-                assert!(!written.surely_covered(&whole, &Body { after, at: "b", payload: Here }));
-                assert!(!written.surely_covered(&whole, &Body { after, at, payload: [Here, Here] }));
+                assert_eq!(written.within(&around) == Some(whole), known, "{text} {after:?}");
+                assert_ne!(written.within(&around), Some(written.digest()));
+                assert_ne!(written.within(&Body { after, at: "b", payload: Here }), Some(whole));
+                assert_eq!(written.within(&Body { after, at, payload: [Here, Here] }), None);
             }
         }
     }

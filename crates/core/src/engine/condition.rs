@@ -211,7 +211,7 @@ fn compare_json(comparator: Comparator, value: &Value, expected: &Value) -> TriS
         C::LexLessThanOrEqual => lexical(value, expected, Ordering::is_le),
         C::Contains => match (value, expected) {
             (Value::String(text), Value::String(part)) => decided(text.contains(part.as_str())),
-            (Value::Array(items), Value::Array(wanted)) => decided(wanted.iter().all(|item| items.contains(item))),
+            (Value::Array(items), Value::Array(wanted)) => decided(all_in(wanted, items)),
             _ => TriState::Unknown,
         },
         C::InSet => match (value, expected) {
@@ -227,6 +227,19 @@ fn compare_json(comparator: Comparator, value: &Value, expected: &Value) -> TriS
         },
         C::Exists | C::NotExists => TriState::Unknown,
     }
+}
+
+/// Comparisons that are made one by one; beyond these the values are found by
+/// hash, so that the cost of long lists is the sum of them and not the product.
+const COMPARED_MAX: usize = 4_096;
+
+#[allow(clippy::disallowed_types, reason = "it is asked what is in it, and nobody walks through it")]
+fn all_in(wanted: &[Value], items: &[Value]) -> bool {
+    if wanted.len().saturating_mul(items.len()) <= COMPARED_MAX {
+        return wanted.iter().all(|item| items.contains(item));
+    }
+    let items: std::collections::HashSet<_> = items.iter().collect();
+    wanted.iter().all(|item| items.contains(item))
 }
 
 /// Numbers as decimals; everything else by structure, where numbers inside are
@@ -257,5 +270,22 @@ fn lexical(value: &Value, expected: &Value, holds: fn(Ordering) -> bool) -> TriS
     match (value, expected) {
         (Value::String(value), Value::String(expected)) => decided(holds(value.as_bytes().cmp(expected.as_bytes()))),
         _ => TriState::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn in_long_lists_the_same_is_found_as_in_short_ones() {
+        let items: Vec<_> = (0..100).map(|n| json!(n)).chain([json!(1.0), json!(-0.0), json!({"a": [1]})]).collect();
+        for wanted in [json!(5), json!(1.0), json!(0.0), json!(5.0), json!({"a": [1]}), json!({"a": [1.0]}), json!("5")]
+        {
+            let many = vec![wanted.clone(); COMPARED_MAX];
+            assert_eq!(all_in(&many, &items), items.contains(&wanted), "{wanted}");
+        }
     }
 }

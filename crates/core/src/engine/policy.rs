@@ -65,7 +65,7 @@ impl TryFrom<PolicyTable> for Policy {
             (Engine::DenyAll, None) => Ok(Self::DenyAll),
             (Engine::Static, Some(rules)) => {
                 for (index, rule) in rules.rules.iter().enumerate() {
-                    let key = format!("policy.rules[{index}]");
+                    let key = format!("policy.static.rules[{index}]");
                     if !rule.has_criteria() {
                         return wrong(&key, "rule must include at least one match criterion");
                     }

@@ -28,9 +28,10 @@ pub enum DifferenceKind {
     Evidence,
     /// The scenario, the anchors, or the exporter's posture.
     Policy,
-    /// A trigger, packet, submission or call that only one pack has.
+    /// A trigger, packet or submission that only one pack has, or has otherwise.
     Record,
-    /// Files whose bytes differ without a difference above.
+    /// Files whose bytes differ without a difference above, such as those of
+    /// calls, whose digests differ with every request.
     Bytes,
 }
 

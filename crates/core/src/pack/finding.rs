@@ -213,6 +213,13 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// The first of `findings` that is a reason to refuse, in words; empty if
+    /// there is none.
+    pub fn worst_of(findings: &[Self]) -> String {
+        let worst = findings.iter().find(|finding| finding.severity != Severity::Warning);
+        worst.map_or_else(String::new, |finding| format!("{} {}", finding.code, finding.message))
+    }
+
     pub(super) fn new(code: Code, artifact: &str, message: impl fmt::Display) -> Self {
         Self {
             code,

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use super::Pack;
 use crate::engine::{DecideError, Evidence, Head, Plan, Policy, Scenario, Settings, decide, plan, start};
-use crate::model::{ConditionId, ConditionSpec, DecisionOutcome, EvidenceQuery, EvidenceResult, RunConfig, TriggerId};
+use crate::model::{
+    ConditionId, ConditionSpec, DecisionOutcome, EvidenceQuery, EvidenceResult, RunConfig, TriggerId, TriggerRecord,
+};
 
 /// One trigger, decided as it was and as it would have been.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,11 +53,18 @@ pub fn what_if(pack: &Pack, scenario: &Scenario, settings: &Settings) -> Vec<Wha
     let opening =
         triggers.next_if(|record| matches!(was.get(&record.event.trigger_id), Some(DecisionOutcome::Start { .. })));
     let started_at = opening.or(triggers.peek().copied()).map(|record| record.event.time);
-    let Some(mut head) = started_at
-        .and_then(|at| start(scenario, &config, at, opening.is_some(), &Policy::PermitAll).ok())
-        .map(|opening| opening.head)
-    else {
-        return Vec::new();
+    let Some(at) = started_at else { return Vec::new() };
+    let mut head = match start(scenario, &config, at, opening.is_some(), &Policy::PermitAll) {
+        Ok(opening) => opening.head,
+        Err(error) => {
+            let never = |record: &TriggerRecord| WhatIf {
+                trigger_id: record.event.trigger_id.clone(),
+                was: was.get(&record.event.trigger_id).map(|outcome| (*outcome).clone()),
+                would: Some(Err(format!("the run would not start: {error}"))),
+                unseen: Vec::new(),
+            };
+            return triggers.map(never).collect();
+        }
     };
     triggers
         .map(|record| {

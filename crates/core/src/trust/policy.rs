@@ -477,7 +477,10 @@ impl TrustedKey {
 
     /// Whether its owner has a say in this, then.
     fn may(&self, signed: &Signed<'_>) -> Result<(), Refused> {
-        let shown = |millis: i64| Timestamp::UnixMillis(millis).to_string();
+        let shown = |millis: i64| {
+            let at = Timestamp::UnixMillis(millis);
+            at.utc().unwrap_or_else(|| at.to_string())
+        };
         if self.valid_from.is_some() || self.valid_until.is_some() {
             let Some(at) = signed.at else {
                 let text = "it is valid for a time only, and no time was given (--at)";

@@ -30,6 +30,9 @@ use crate::pack::report::Unverifiable;
 /// packet issued so far, so polls times packets could cost an auditor's day.
 const STATUS_BYTES_MAX: u64 = 1 << 30;
 
+/// What the id of a packet counts for in each of them, at least.
+const PACKET_ID_BYTES: u64 = 32;
+
 pub(super) struct Calls<'c> {
     manifest: &'c Manifest,
     scenario: &'c Scenario,
@@ -41,7 +44,13 @@ pub(super) struct Calls<'c> {
     /// The newest answer to a trigger, which a finished run keeps giving.
     last_answer: [Option<Digest>; 2],
     packet_ids: Vec<PacketId>,
+    /// Of `packet_ids`, each counted as 32 at least.
+    packet_id_bytes: u64,
     status_bytes: u64,
+    /// The answer to a status as the run stands.
+    status: Option<Both>,
+    /// What a call may say of the submission that comes next.
+    waiting: Option<Waiting>,
     next_call: u64,
     unknown: BTreeMap<&'static str, u64>,
 }
@@ -134,7 +143,10 @@ impl<'c> Calls<'c> {
             submitted: Fingerprints::default(),
             last_answer: [None; 2],
             packet_ids: Vec::new(),
+            packet_id_bytes: 0,
             status_bytes: 0,
+            status: None,
+            waiting: None,
             next_call: 1,
             unknown: BTreeMap::new(),
         }
@@ -158,9 +170,11 @@ impl<'c> Calls<'c> {
             self.learn([digest, older], &packets);
             return;
         }
+        let (mut this, mut following) = (Requests::default(), Requests::default());
+        let mut earlier = None;
         loop {
             // A call for the trigger after this one means that this one's is gone.
-            let brought = logs.calls.peek().filter(|call| !brings_next(call, step, logs.triggers.peek()));
+            let brought = logs.calls.peek().filter(|call| !following.brought_by(call, step, logs.triggers.peek()));
             let Some(call) = brought else {
                 if !logs.broken() {
                     let (position, trigger) = &step.trigger;
@@ -170,12 +184,12 @@ impl<'c> Calls<'c> {
                 }
                 break;
             };
-            let asked = asked(call, &step.trigger.1.event);
+            let asked = this.cover(call, &step.trigger.1.event);
             let answered = call.error.is_none() && [digest, older].contains(&Some(call.response_hash));
             if call.error.is_some() || !(asked || answered) {
-                let before = before(step, after);
+                let before = earlier.get_or_insert_with(|| before(step, after));
                 let Some(call) = logs.calls.take() else { break };
-                self.other(call, &mut logs.submissions, &before, found);
+                self.other(call, &mut logs.submissions, before, found);
                 continue;
             }
             let Some((position, call)) = logs.calls.take() else { break };
@@ -233,7 +247,12 @@ impl<'c> Calls<'c> {
             self.answers.insert(digest.as_bytes());
         }
         self.last_answer = forms;
-        self.packet_ids.extend(packets.iter().map(|packet| packet.envelope.packet_id.clone()));
+        self.status = None;
+        for packet in packets {
+            let id = packet.envelope.packet_id.clone();
+            self.packet_id_bytes += (id.as_str().len() as u64).max(PACKET_ID_BYTES);
+            self.packet_ids.push(id);
+        }
     }
 
     /// A call that brought no new trigger.
@@ -318,7 +337,7 @@ impl<'c> Calls<'c> {
             let finding = Finding::new(Code::RequestHashMismatch, CALLS, message);
             found.add(finding.at(format!("/{position}/request_hash")));
         }
-        self.status_bytes += 32 * self.packet_ids.len() as u64;
+        self.status_bytes += self.packet_id_bytes;
         if self.status_bytes > STATUS_BYTES_MAX {
             *self.unknown.entry("answer of a status, too many packets and polls").or_default() += 1;
             return;
@@ -336,7 +355,8 @@ impl<'c> Calls<'c> {
             scenario_id: &manifest.scenario_id,
             status: standing.status,
         };
-        if !covers(&call.response_hash, &answer) {
+        let answer = self.status.get_or_insert_with(|| Both::of(&answer));
+        if !answer.cover(&call.response_hash) {
             let message = format!("the response hash of {} does not cover the run's status then", call.call_id);
             let finding = Finding::new(Code::ResponseHashMismatch, CALLS, message);
             found.add(finding.at(format!("/{position}/response_hash")));
@@ -351,19 +371,13 @@ impl<'c> Calls<'c> {
         found: &mut Found,
     ) {
         let waiting = submissions.peek();
-        // Payloads can be large, and three digests cover each.
-        let written = waiting.and_then(written);
-        let answered = waiting.is_some_and(|record| {
-            let surely = |written: &Written| written.surely_covered(&call.response_hash, &submitted_around(record));
-            written.as_ref().is_some_and(surely) || covers(&call.response_hash, &SubmittedBody { record })
+        let bodies = waiting.map(|record| {
+            let manifest = self.manifest;
+            self.waiting.get_or_insert_with(|| Waiting::of(record, manifest))
         });
+        let answered = bodies.as_ref().is_some_and(|bodies| bodies.answer.cover(&call.response_hash));
         // One wrong digest is one finding: the other still tells what it is about.
-        let asked = waiting.is_some_and(|record| {
-            let around = self.submit_body(record, PAYLOAD_AROUND);
-            let surely = |written: &Written| written.surely_covered(&call.request_hash, &around);
-            written.as_ref().is_some_and(surely)
-                || covers(&call.request_hash, &self.submit_body(record, &record.payload))
-        });
+        let asked = bodies.as_ref().is_some_and(|bodies| bodies.request.cover(&call.request_hash));
         // Both wrong, and still of its moment: then it is the record that lies.
         let dated = waiting.is_some_and(|record| {
             call.called_at == record.submitted_at && call.correlation_id == record.correlation_id
@@ -380,6 +394,7 @@ impl<'c> Calls<'c> {
             return;
         }
         let Some(submission) = submissions.take() else { return };
+        let written = self.waiting.take().and_then(|bodies| bodies.written);
         self.submission(&submission, written.as_ref(), found);
         let record = &submission.1;
         if answered || !asked {
@@ -402,19 +417,6 @@ impl<'c> Calls<'c> {
         if call.called_at != record.submitted_at || call.correlation_id != record.correlation_id {
             let message = format!("{} is dated or correlated otherwise than its submission", call.call_id);
             found.add(Finding::new(Code::TimesDisagree, CALLS, message).at(format!("/{position}/called_at")));
-        }
-    }
-
-    fn submit_body<'a, P>(&self, record: &'a SubmissionRecord, payload: P) -> SubmitBody<'a, P> {
-        SubmitBody {
-            content_type: &record.content_type,
-            correlation_id: &record.correlation_id,
-            namespace_id: self.manifest.namespace_id,
-            payload,
-            run_id: &record.run_id,
-            submission_id: &record.submission_id,
-            submitted_at: record.submitted_at,
-            tenant_id: self.manifest.tenant_id,
         }
     }
 
@@ -486,32 +488,100 @@ fn before(step: &Step, after: &Standing) -> Standing {
     Standing { stage, status: RunStatus::Active, last, ..after.clone() }
 }
 
-/// Whether a call brought the trigger after `step`, and not its own.
-fn brings_next(call: &ToolCallRecord, step: &Step, next: Option<&TriggerRecord>) -> bool {
-    call.error.is_none()
-        && call.called_at != step.trigger.1.event.time
-        && next.is_some_and(|next| call.called_at == next.event.time && asked(call, &next.event))
+/// The digests that cover a body. A body is written once, however many calls
+/// may be about it: each could be as large as a file, and calls are small.
+struct Both([Option<Digest>; 2]);
+
+impl Both {
+    fn of<T: Serialize>(body: &T) -> Self {
+        Self(forms(body).map_or([None, None], |(digest, older)| [Some(digest), older]))
+    }
+
+    fn cover(&self, stated: &Digest) -> bool {
+        self.0.contains(&Some(*stated))
+    }
 }
 
-/// Whether a call's request hash covers the request behind `event`.
-fn asked(call: &ToolCallRecord, event: &TriggerEvent) -> bool {
-    if call.method == ToolMethod::Trigger.as_str() {
-        return covers(&call.request_hash, event);
+/// The requests that can be behind one trigger.
+#[derive(Default)]
+struct Requests {
+    trigger: Option<Both>,
+    next: Option<Both>,
+}
+
+impl Requests {
+    /// Whether a call's request hash covers the request behind `event`, which is
+    /// the same at each call.
+    fn cover(&mut self, call: &ToolCallRecord, event: &TriggerEvent) -> bool {
+        if call.method == ToolMethod::Trigger.as_str() {
+            return self.trigger.get_or_insert_with(|| Both::of(event)).cover(&call.request_hash);
+        }
+        if call.method != ToolMethod::Next.as_str()
+            || event.kind != TriggerKind::AgentRequestNext
+            || event.payload.is_some()
+        {
+            return false;
+        }
+        let body = || {
+            Both::of(&NextBody {
+                agent_id: &AgentId::from(event.source_id.as_str()),
+                correlation_id: &event.correlation_id,
+                namespace_id: event.namespace_id,
+                run_id: &event.run_id,
+                tenant_id: event.tenant_id,
+                time: event.time,
+                trigger_id: &event.trigger_id,
+            })
+        };
+        self.next.get_or_insert_with(body).cover(&call.request_hash)
     }
-    let agent_id = AgentId::from(event.source_id.as_str());
-    let body = NextBody {
-        agent_id: &agent_id,
-        correlation_id: &event.correlation_id,
-        namespace_id: event.namespace_id,
-        run_id: &event.run_id,
-        tenant_id: event.tenant_id,
-        time: event.time,
-        trigger_id: &event.trigger_id,
-    };
-    call.method == ToolMethod::Next.as_str()
-        && event.kind == TriggerKind::AgentRequestNext
-        && event.payload.is_none()
-        && covers(&call.request_hash, &body)
+
+    /// Whether a call brought the trigger after `step`, and not its own.
+    fn brought_by(&mut self, call: &ToolCallRecord, step: &Step, next: Option<&TriggerRecord>) -> bool {
+        call.error.is_none()
+            && call.called_at != step.trigger.1.event.time
+            && next.is_some_and(|next| call.called_at == next.event.time && self.cover(call, &next.event))
+    }
+}
+
+/// What covers a submission that no call has brought yet.
+struct Waiting {
+    written: Option<Written>,
+    answer: Both,
+    request: Both,
+}
+
+impl Waiting {
+    fn of(record: &SubmissionRecord, manifest: &Manifest) -> Self {
+        // Payloads can be large, and three digests cover each.
+        let written = written(record);
+        let around = |digest: Option<Digest>, whole: &dyn Fn() -> Both| match digest {
+            Some(digest) => Both([Some(digest), None]),
+            None => whole(),
+        };
+        let text = written.as_ref();
+        let answer = around(text.and_then(|text| text.within(&submitted_around(record))), &|| {
+            Both::of(&SubmittedBody { record })
+        });
+        let request =
+            around(text.and_then(|text| text.within(&submit_body(manifest, record, PAYLOAD_AROUND))), &|| {
+                Both::of(&submit_body(manifest, record, &record.payload))
+            });
+        Self { written, answer, request }
+    }
+}
+
+fn submit_body<'a, P>(manifest: &Manifest, record: &'a SubmissionRecord, payload: P) -> SubmitBody<'a, P> {
+    SubmitBody {
+        content_type: &record.content_type,
+        correlation_id: &record.correlation_id,
+        namespace_id: manifest.namespace_id,
+        payload,
+        run_id: &record.run_id,
+        submission_id: &record.submission_id,
+        submitted_at: record.submitted_at,
+        tenant_id: manifest.tenant_id,
+    }
 }
 
 #[cfg(test)]
@@ -527,9 +597,9 @@ mod tests {
         let json = records.iter().filter_map(|record| Some((record, written(record)?)));
         let known = json.map(|(record, written)| {
             let digest = forms(&SubmittedBody { record }).unwrap().0;
-            assert!(written.surely_covered(&digest, &submitted_around(record)), "{record:?}");
+            assert_eq!(written.within(&submitted_around(record)), Some(digest), "{record:?}");
             let digest = forms(&PacketPayload::clone(&record.payload)).unwrap().0;
-            assert!(written.surely_covered(&digest, &PAYLOAD_AROUND), "{record:?}");
+            assert_eq!(written.within(&PAYLOAD_AROUND), Some(digest), "{record:?}");
         });
         assert!(known.count() > 0);
     }
