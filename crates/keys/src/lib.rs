@@ -63,8 +63,8 @@ pub enum KeyError {
         /// As given.
         path: String,
     },
-    /// It is no file, or a very long one.
-    #[error("`{path}` is not a key file: {problem}")]
+    /// What is in it is not what is needed.
+    #[error("`{path}` cannot be used: {problem}")]
     NotAKey {
         /// As given.
         path: String,

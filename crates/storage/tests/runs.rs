@@ -16,8 +16,8 @@ use std::time::{Duration, SystemTime};
 use runpack_core::canon::{Digest, to_vec};
 use runpack_core::engine::{Entry, Head};
 use runpack_core::model::{
-    DataShapeRecord, DataShapeSignature, NamespaceId, PacketId, RunState, SchemaId, SubmissionId, SubmissionRecord,
-    TenantId,
+    DataShapeRecord, DataShapeSignature, NamespaceId, PacketId, RunState, RunStatus, SchemaId, SubmissionId,
+    SubmissionRecord, TenantId,
 };
 use runpack_core::pack::layout::Log;
 use runpack_storage::runs::sqlite::{ImportError, JournalMode, OpenError, SqliteOptions, SqliteRuns, SyncMode, import};
@@ -809,6 +809,48 @@ fn a_store_of_the_reference_is_imported_and_stays_as_it_is() {
     assert!(error.contains("has no decision in order"), "{error}");
     let own = dir.path().join("ours.db");
     assert!(matches!(import(&own, &MemoryRuns::default()), Err(ImportError::NotReference(_))));
+}
+
+#[test]
+fn an_import_that_was_cut_off_goes_on_and_a_conflict_takes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, story) = stored(dir.path(), &SqliteOptions::default());
+    let source = dir.path().join("reference.db");
+    reference_store(&source, &story.state);
+    let whole = MemoryRuns::default();
+    import(&source, &whole).unwrap();
+
+    // A run is begun and then filled; the process may end between the two.
+    let mut begun = story.state.clone();
+    begun.triggers.clear();
+    begun.gate_evals.clear();
+    begun.decisions.clear();
+    begun.packets.clear();
+    begun.submissions.clear();
+    begun.tool_calls.clear();
+    begun.status = RunStatus::Active;
+    let first = story.state.decisions[0].stage_id.clone();
+    begun.current_stage_id = first;
+    begun.stage_entered_at = story.state.triggers[0].event.time;
+    let begins = dir.path().join("begun.db");
+    reference_store(&begins, &begun);
+    let store = MemoryRuns::default();
+    import(&begins, &store).unwrap();
+    let imported = import(&source, &store).unwrap();
+    assert_eq!((imported.runs.len(), imported.known.len()), (1, 0));
+    assert_eq!(pages(&store, &story.key()), pages(&whole, &story.key()));
+
+    // Another run of that name: not even the data shapes are taken.
+    let mut other = begun;
+    other.dispatch_targets.clear();
+    other.spec_hash = Digest::of(b"another");
+    let others = dir.path().join("other.db");
+    reference_store(&others, &other);
+    let store = MemoryRuns::default();
+    store.create(&Head::of(&other), &[]).unwrap();
+    let error = import(&source, &store).unwrap_err().to_string();
+    assert!(error.contains("run already exists"), "{error}");
+    assert_eq!(store.shape(&ShapeKey::of(&reference_shapes()[0])).unwrap(), None);
 }
 
 #[test]

@@ -1,14 +1,14 @@
 use std::io::Read;
 use std::path::Path;
 
-use runpack_beneath::directory_of;
+use runpack_beneath::{directory_of, sync_directory};
 use runpack_core::pack::layout::{ARTIFACT_DIRECTORY, ATTESTATIONS_MAX, MANIFEST_NAME, is_attestation};
 use runpack_core::pack::{ListedKind, PackReader, ReadFault};
 use runpack_core::trust::ENVELOPE_BYTES_MAX;
 
 use super::publish::{ATTEMPTS, Published, same_bytes, write_durably};
 use super::rename;
-use super::staging::{Staging, sync_directory};
+use super::staging::Staging;
 
 /// Why an attestation does not lie where it should.
 #[derive(Debug, thiserror::Error)]

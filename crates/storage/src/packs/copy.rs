@@ -33,12 +33,8 @@ pub enum CopyError {
     #[error(transparent)]
     ReadBack(#[from] OpenFault),
     /// The copy does not verify.
-    #[error("what was copied does not verify: {}", first(.0))]
+    #[error("what was copied does not verify: {}", Finding::worst_of(.0))]
     Refused(Vec<Finding>),
-}
-
-fn first(findings: &[Finding]) -> String {
-    findings.first().map_or_else(String::new, |finding| format!("{} {}", finding.code, finding.message))
 }
 
 /// Brings a pack and its attestations from anywhere into a directory, where it appears whole or not

@@ -6,7 +6,7 @@ use runpack_core::engine::Scenario;
 use runpack_core::pack::layout::attestation_name;
 use runpack_core::pack::{
     Attached, BuildError, BuildOptions, Draft, Expectations, Finding, Manifest, PackReader, PackSink, Report, RunLogs,
-    Severity, Trust, Verdict, VerifyOptions, WireReport, build, verify, verify_draft,
+    Trust, Verdict, VerifyOptions, WireReport, build, verify, verify_draft,
 };
 use runpack_core::trust::{PublicKey, TrustPolicy};
 
@@ -102,7 +102,7 @@ pub enum ExportError {
     #[error(transparent)]
     Publish(#[from] PublishError),
     /// Our own verifier refuses what was built, so nobody gets to see it.
-    #[error("the run does not make a pack that verifies: {}", first(.0))]
+    #[error("the run does not make a pack that verifies: {}", Finding::worst_of(.0))]
     Refused(Vec<Finding>),
     /// What was written cannot be read back.
     #[error(transparent)]
@@ -126,11 +126,6 @@ pub enum ExportError {
     Store(String),
 }
 
-fn first(findings: &[Finding]) -> String {
-    let worst = findings.iter().find(|finding| finding.severity != Severity::Warning);
-    worst.map_or_else(String::new, |finding| format!("{} {}", finding.code, finding.message))
-}
-
 /// Builds a pack beside its target, verifies it as anybody else would, and only
 /// then lets it appear, whole, under its name. For a store it is built in the
 /// system's directory for temporary files.
@@ -142,13 +137,22 @@ fn first(findings: &[Finding]) -> String {
 /// See [`ExportError`]; the target is as it was.
 pub fn export(request: &ExportRequest<'_>) -> Result<Exported, ExportError> {
     let options = VerifyOptions { artifact_bytes_max: request.options.artifact_bytes_max, ..VerifyOptions::default() };
-    let elsewhere = std::env::temp_dir().join("runpack-export");
-    let (target, replace) = match request.destination {
-        Destination::Directory { target, replace } => (target, replace),
-        // Never published there: it goes with the staging.
-        Destination::Store(_) => (elsewhere.as_path(), Replace::Yes),
+    // Never published there: it goes with the staging.
+    let elsewhere = match request.destination {
+        Destination::Directory { .. } => None,
+        Destination::Store(_) => Some(tempfile::tempdir().map_err(|source| PublishError::Io {
+            doing: "make a directory in",
+            path: std::env::temp_dir(),
+            source,
+        })?),
     };
-    let mut staged = StagedPack::create(target, request.manifest_name, replace)?;
+    let (target, replace) = match (request.destination, &elsewhere) {
+        (Destination::Directory { target, replace }, _) => (target.to_owned(), replace),
+        (Destination::Store(_), elsewhere) => {
+            (elsewhere.as_ref().map_or_else(std::env::temp_dir, |elsewhere| elsewhere.path().join("pack")), Replace::No)
+        }
+    };
+    let mut staged = StagedPack::create(&target, request.manifest_name, replace)?;
     let draft = build(&mut staged, request.scenario, request.run, request.options)?;
     let report = if request.include_verification {
         let manifest = draft.manifest_bytes()?;

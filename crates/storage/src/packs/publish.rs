@@ -5,13 +5,13 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use runpack_beneath::{Fault, Links, check_write_path, directory_of};
+use runpack_beneath::{Fault, Links, check_write_path, directory_of, sync_directory};
 use runpack_core::pack::layout::{MANIFEST_BYTES_MAX, is_attestation};
 use runpack_core::pack::{Listed, ListedKind, PackReader, PackSink};
 
 use super::directory::{DirectoryReader, OpenFault};
 use super::rename::{self, ExchangeError};
-use super::staging::{Staging, make_directory, sync_directory};
+use super::staging::{Staging, make_directory};
 
 /// Others may publish to the same place: how often the place is looked at anew.
 pub(super) const ATTEMPTS: usize = 8;

@@ -7,7 +7,7 @@
 //! no manifest beside artifacts that are missing or torn: the manifest is
 //! moved in last, and removed first.
 
-use std::fs::{self, DirBuilder, DirEntry, File};
+use std::fs::{self, DirBuilder, DirEntry};
 use std::hash::BuildHasher;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -166,16 +166,4 @@ pub(super) fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
     #[cfg(not(unix))]
     let _ = mode;
     builder.create(path)
-}
-
-/// Makes the names in a directory durable. Off Unix there is no such call, and
-/// some network file systems refuse it: there is nothing more to be done there.
-pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
-    if cfg!(not(unix)) {
-        return Ok(());
-    }
-    match File::open(path)?.sync_all() {
-        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
-        done => done,
-    }
 }

@@ -2,7 +2,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use runpack_beneath::directory_of;
+use runpack_beneath::{directory_of, sync_directory};
 use runpack_core::canon::{Digest, HashingWriter};
 use runpack_core::pack::layout::{MANIFEST_BYTES_MAX, MANIFEST_NAME};
 use runpack_core::pack::{FileHash, Manifest, PackReader, ReadFault, Report, VerifyOptions, verify};
@@ -11,7 +11,7 @@ use runpack_core::read::{self, Refusal};
 use super::{BLOCK, Entries, header, padding};
 use crate::packs::attach::attestations;
 use crate::packs::publish::{ATTEMPTS, Published, Replace, make_parents, same_bytes, write_durably};
-use crate::packs::staging::{Staging, sync_directory};
+use crate::packs::staging::Staging;
 use crate::packs::{PublishError, rename};
 
 /// A pack that was verified, and so may be sealed: an archive looks official.

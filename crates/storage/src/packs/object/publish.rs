@@ -7,7 +7,7 @@ use object_store::path::Path;
 use object_store::{Error, ObjectMeta, PutMode, PutPayload};
 use runpack_core::canon::{Digest, Hasher};
 use runpack_core::pack::layout::{MANIFEST_BYTES_MAX, MANIFEST_NAME, is_attestation};
-use runpack_core::pack::{FileHash, Manifest, PackReader, ReadFault, Report, Severity, VerifyOptions, verify};
+use runpack_core::pack::{FileHash, Finding, Manifest, PackReader, ReadFault, Report, VerifyOptions, verify};
 use runpack_core::read;
 use tokio::task::JoinSet;
 
@@ -140,7 +140,7 @@ pub enum PushError {
         fault: ReadFault,
     },
     /// It does not verify, so nobody gets to see it.
-    #[error("the pack was not published, since it does not verify: {}{left}", first(report))]
+    #[error("the pack was not published, since it does not verify: {}{left}", Finding::worst_of(&report.findings))]
     Unverified {
         /// All that was found.
         report: Box<Report>,
@@ -164,11 +164,6 @@ impl fmt::Display for Left {
             self.0.len()
         )
     }
-}
-
-fn first(report: &Report) -> String {
-    let worst = report.findings.iter().find(|finding| finding.severity != Severity::Warning);
-    worst.map_or_else(String::new, |finding| format!("{} {}", finding.code, finding.message))
 }
 
 /// A file on its way.

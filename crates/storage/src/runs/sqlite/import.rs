@@ -43,8 +43,16 @@ pub enum ImportError {
     #[error(transparent)]
     Open(#[from] OpenError),
     /// It is no store of the reference system that this program reads.
-    #[error("`{0}` is no store of Decision Gate with schema version {REFERENCE_VERSION}")]
+    #[error("`{0}` is no store of Decision Gate")]
     NotReference(String),
+    /// It is one, as another version of that system writes it.
+    #[error("`{source_path}` has schema version {version}, and {REFERENCE_VERSION} is what can be taken in")]
+    OtherVersion {
+        /// The store.
+        source_path: String,
+        /// Its version.
+        version: i64,
+    },
     /// A run in it is not what its digest says, or no engine wrote it.
     #[error("run {run} of the source: {problem}")]
     Run {
@@ -92,12 +100,18 @@ pub fn import(source: &Path, store: &(impl RunStore + ShapeStore)) -> Result<Imp
     }
     let version: i64 = connection.query_row("SELECT version FROM store_meta", [], |row| row.get(0))?;
     if version != REFERENCE_VERSION {
-        return Err(ImportError::NotReference(source.display().to_string()));
+        return Err(ImportError::OtherVersion { source_path: source.display().to_string(), version });
     }
     // Twice over the runs, one in memory at a time: first all are checked.
     let keys = keys(&connection)?;
     for key in &keys {
-        state(&connection, key).and_then(|state| entries(&state).map_err(|problem| refused(&key.2, &problem)))?;
+        let state = state(&connection, key)?;
+        let (origin, _) = entries(&state).map_err(|problem| refused(&key.2, &problem))?;
+        let head = Head::of(&state);
+        match store.head(&RunKey::of(&head))? {
+            Some(known) if known != head && known != origin => return Err(WriteError::Exists(head.run_id).into()),
+            _ => {}
+        }
     }
     each_shape(&connection, |record| match store.shape(&ShapeKey::of(&record))? {
         Some(known) if known != record => Err(refused_shape(&record, "another is registered under its name")),
@@ -113,8 +127,13 @@ pub fn import(source: &Path, store: &(impl RunStore + ShapeStore)) -> Result<Imp
         // where it went.
         match begin(store, &origin, &head, &entries) {
             Ok(()) => imported.runs.push(name),
-            Err(WriteError::Exists(_)) => match store.head(&RunKey::of(&head)) {
-                Ok(Some(known)) if known == head => imported.known.push(name),
+            Err(WriteError::Exists(_)) => match store.head(&RunKey::of(&head))? {
+                Some(known) if known == head => imported.known.push(name),
+                // An import that was cut off had begun it.
+                Some(known) if known == origin => {
+                    store.append(0, &head, &entries)?;
+                    imported.runs.push(name);
+                }
                 _ => return Err(WriteError::Exists(head.run_id).into()),
             },
             Err(error) => return Err(error.into()),

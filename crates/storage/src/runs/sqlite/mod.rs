@@ -297,9 +297,11 @@ impl SqliteRuns {
     /// There is something at `target`, or it cannot be written.
     pub fn backup(&self, target: &Path) -> Result<(), StoreFault> {
         let failed = |error: std::io::Error| StoreFault(format!("`{}`: {error}", target.display()));
+        let Some(name) = target.to_str() else {
+            return Err(StoreFault(format!("`{}`: the path of a copy must be UTF-8", target.display())));
+        };
         private(OpenOptions::new().create_new(true).write(true)).open(target).map_err(failed)?;
-        let copied = self
-            .reading_without_transaction(|connection| connection.execute("VACUUM INTO ?1", [target.to_string_lossy()]));
+        let copied = self.reading_without_transaction(|connection| connection.execute("VACUUM INTO ?1", [name]));
         let kept = copied.and_then(|()| {
             File::open(target).and_then(|file| file.sync_all()).map_err(failed)?;
             sync_directory_of(target).map_err(failed)
@@ -688,7 +690,13 @@ fn copy_of(path: &Path, unfinished: &[&str]) -> std::io::Result<tempfile::TempDi
 /// A path in a `file:` URI.
 fn escaped(path: &Path) -> String {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    absolute.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23")
+    absolute.as_os_str().as_encoded_bytes().iter().fold(String::new(), |mut uri, byte| {
+        match byte {
+            b'%' | b'?' | b'#' | 0x80.. => uri.push_str(&format!("%{byte:02x}")),
+            plain => uri.push(char::from(*plain)),
+        }
+        uri
+    })
 }
 
 /// What SQLite says, with what to do where that is known.
