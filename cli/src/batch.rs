@@ -170,7 +170,9 @@ fn spread(threads: usize, count: usize, work: &(dyn Fn(usize) + Sync)) {
 
 fn answer(job: &Job, read: &ReadArgs, threads: usize) -> Answer {
     let report = match read.open(&job.path) {
-        _ if !job.pinned => Err("no digest is known for this path, and --expect-file asks for one".to_owned()),
+        _ if !job.pinned => Err("no digest is known for this path, and --expect-file asks for one\n\
+             hint: paths are compared as they are written: name the pack as the file does, or give --expect-digest"
+            .to_owned()),
         Ok((reader, manifest_name)) => {
             let spread = |count: usize, work: &(dyn Fn(usize) + Sync)| spread(threads, count, work);
             Ok(verify_spread(&*reader, &manifest_name, &job.options, &spread))

@@ -176,6 +176,10 @@ pub(crate) fn report(paint: &Paint, path: &str, report: &Report) -> String {
     if report.checked_files == 0 && report.findings.iter().any(without_manifest) {
         let _ = writeln!(text, "  hint: a pack is where its manifest is; --recursive looks for packs below");
     }
+    if report.subject.is_none() && report.findings.iter().any(|finding| finding.code == Code::Malformed) {
+        let _ =
+            writeln!(text, "  hint: what was read as a manifest is none; a pack is named by its directory or manifest");
+    }
     let _ = writeln!(text, "  checked files  {}", report.checked_files);
     if let Some(subject) = &report.subject {
         let _ = writeln!(

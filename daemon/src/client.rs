@@ -23,6 +23,8 @@ const NOBODY_THERE: &str =
     "\nhint: `runpackd serve` starts a server, --url says where one is, and --over pipe needs none";
 const UNKNOWN_TO_IT: &str =
     "unauthenticated: the server does not know you\nhint: show who you are with --token-file, or with $RUNPACK_TOKEN";
+const UNKNOWN_TOKEN: &str =
+    "unauthenticated: the server does not know the token it was shown\nhint: compare --token-file, or $RUNPACK_TOKEN";
 
 /// Where a server is, and how it is spoken to.
 #[derive(Debug, Clone)]
@@ -107,7 +109,8 @@ impl Client {
                 Endpoint::Rpc(url) => {
                     let params = json!({"name": tool, "arguments": arguments});
                     let mut result = self.rpc(url, "tools/call", params).await?;
-                    Ok(result["content"][0]["json"].take())
+                    let nothing = || ClientError::Unreachable("the answer has no content".to_owned());
+                    result.pointer_mut("/content/0/json").map(Value::take).ok_or_else(nothing)
                 }
                 Endpoint::Mcp(_) | Endpoint::Pipe(_) => {
                     let Value::Object(arguments) = arguments else {
@@ -173,7 +176,7 @@ impl Client {
             (_, Some(error)) => {
                 let kind = error.data["kind"].as_str().unwrap_or("error");
                 let text = printable(&format!("{kind}: {}", error.message));
-                Err(ClientError::Refused(if kind == "unauthenticated" { UNKNOWN_TO_IT.to_owned() } else { text }))
+                Err(if kind == "unauthenticated" { self.unknown() } else { ClientError::Refused(text) })
             }
             (None, None) => Err(ClientError::Unreachable("the answer is empty".to_owned())),
         }
@@ -189,7 +192,7 @@ impl Client {
                     config = config.auth_header(token.clone());
                 }
                 let transport = StreamableHttpClientTransport::with_client(http()?, config);
-                let service = ().serve(transport).await.map_err(|error| not_begun(&with_causes(&error)))?;
+                let service = ().serve(transport).await.map_err(|error| self.not_begun(&with_causes(&error)))?;
                 Ok(Session { service, child: None })
             }
             Endpoint::Pipe(command) => {
@@ -210,6 +213,20 @@ impl Client {
                 Ok(Session { service, child: Some(child) })
             }
         }
+    }
+
+    /// The SDK wraps what went wrong on the way in types of its own, so that
+    /// only its words are left to tell by.
+    fn not_begun(&self, problem: &str) -> ClientError {
+        if problem.contains("401") || problem.contains("Auth required") {
+            return self.unknown();
+        }
+        let hint = if problem.contains("error sending request") { NOBODY_THERE } else { "" };
+        ClientError::Unreachable(format!("{problem}{hint}"))
+    }
+
+    fn unknown(&self) -> ClientError {
+        ClientError::Refused(if self.token.is_some() { UNKNOWN_TOKEN } else { UNKNOWN_TO_IT }.to_owned())
     }
 }
 
@@ -233,16 +250,6 @@ fn http() -> Result<reqwest::Client, ClientError> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build();
     client.map_err(|error| ClientError::Unreachable(with_causes(&error)))
-}
-
-/// The SDK wraps what went wrong on the way in types of its own, so that only
-/// its words are left to tell by.
-fn not_begun(problem: &str) -> ClientError {
-    if problem.contains("401") || problem.contains("Auth required") {
-        return ClientError::Refused(UNKNOWN_TO_IT.to_owned());
-    }
-    let hint = if problem.contains("error sending request") { NOBODY_THERE } else { "" };
-    ClientError::Unreachable(format!("{problem}{hint}"))
 }
 
 fn refused(error: rmcp::ServiceError) -> ClientError {

@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use axum::http::request::Parts;
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams, CompleteResult,
-    CompletionInfo, ContentBlock, ErrorData, GetPromptRequestParams, GetPromptResponse, Implementation, JsonObject,
-    ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-    ProgressNotificationParam, ReadResourceRequestParams, ReadResourceResponse, Reference, ServerCapabilities,
-    ServerConfig, ToolAnnotations,
+    CompletionInfo, ContentBlock, ErrorCode, ErrorData, GetPromptRequestParams, GetPromptResponse, Implementation,
+    JsonObject, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
+    PaginatedRequestParams, ProgressNotificationParam, ReadResourceRequestParams, ReadResourceResponse, Reference,
+    ResourceContents, ServerCapabilities, ServerConfig, ToolAnnotations,
 };
 use rmcp::service::RequestContext;
 use rmcp::{RoleServer, ServerHandler};
@@ -101,10 +101,19 @@ impl Mcp {
         Ok(Context { stop: request.ct.clone(), ..Context::new(self.caller(request)?, trace) })
     }
 
-    fn note(&self, context: &Context, asked: Asked, began: Instant) {
+    fn note(&self, context: &Context, asked: Asked, began: Instant, outcome: Result<usize, Kind>) {
         let (request_bytes, took) = (context.trace.request_bytes, began.elapsed());
-        let ended = Ended { asked, tool: None, error: None, request_bytes, response_bytes: 0, took };
+        let error = outcome.err().map(|kind| (kind.row().0, kind.row().1));
+        let response_bytes = outcome.unwrap_or_default();
+        let ended = Ended { asked, tool: None, error, request_bytes, response_bytes, took };
         self.tools.service().watch.request(&context.trace, Some(&context.caller), &ended);
+    }
+}
+
+fn text_bytes(contents: &ResourceContents) -> usize {
+    match contents {
+        ResourceContents::TextResourceContents { text, .. } => text.len(),
+        _ => 0,
     }
 }
 
@@ -163,7 +172,7 @@ impl ServerHandler for Mcp {
         let asked = self.context(&context)?;
         one_page(request.as_ref())?;
         self.tools.service().watch.authorized(&asked, "tools/list", None);
-        self.note(&asked, Asked::ToolsList, Instant::now());
+        self.note(&asked, Asked::ToolsList, Instant::now(), Ok(0));
         let list = ListToolsResult::with_all_items(self.listed().to_vec());
         Ok(list.with_ttl_ms(LIST_TTL_MS).with_cache_scope(CacheScope::Private))
     }
@@ -180,6 +189,7 @@ impl ServerHandler for Mcp {
         let began = Instant::now();
         let asked = self.context(&context)?;
         let Some(served) = self.tools.get(&request.name) else {
+            self.note(&asked, Asked::ToolsCall, began, Err(Kind::MethodNotFound));
             return Err(ErrorData::invalid_params(format!("unknown tool: {}", request.name), None));
         };
         let arguments = Value::Object(request.arguments.unwrap_or_default());
@@ -249,7 +259,7 @@ impl ServerHandler for Mcp {
     ) -> Result<ListResourcesResult, ErrorData> {
         let asked = self.context(&context)?;
         one_page(request.as_ref())?;
-        self.note(&asked, Asked::ResourcesList, Instant::now());
+        self.note(&asked, Asked::ResourcesList, Instant::now(), Ok(0));
         let list = ListResourcesResult::with_all_items(resources::list(self.tools.service()));
         Ok(list.with_ttl_ms(LIST_TTL_MS).with_cache_scope(CacheScope::Private))
     }
@@ -273,8 +283,14 @@ impl ServerHandler for Mcp {
         let asked = self.context(&context)?;
         let (tools, began, caller) = (Arc::clone(&self.tools), Instant::now(), asked.caller.clone());
         let read = tokio::task::spawn_blocking(move || resources::read(tools.service(), &caller, &request.uri)).await;
-        self.note(&asked, Asked::ResourcesRead, began);
-        read.map_err(|_| ErrorData::internal_error("reading came to an unforeseen end", None))?.map(Into::into)
+        let read = read.map_err(|_| ErrorData::internal_error("reading came to an unforeseen end", None)).flatten();
+        let outcome = match &read {
+            Ok(result) => Ok(result.contents.iter().map(text_bytes).sum()),
+            Err(error) if error.code == ErrorCode::INTERNAL_ERROR => Err(Kind::Internal),
+            Err(_) => Err(Kind::NotFound),
+        };
+        self.note(&asked, Asked::ResourcesRead, began, outcome);
+        read.map(Into::into)
     }
 
     async fn list_prompts(

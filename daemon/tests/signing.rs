@@ -168,7 +168,7 @@ fn a_signing_section_that_makes_no_sense_is_refused() {
         ("", "signing: has either"),
         ("key_file = \"key.pem\"\ncommand = [\"x\"]", "signing: has either"),
         ("key_file = \"absent.pem\"", "signing.key_file: cannot read"),
-        ("key_file = \"closed.pub\"", "signing.key_file: `closed.pub` is not a key file: it is a public key"),
+        ("key_file = \"closed.pub\"", "signing.key_file: `closed.pub` cannot be used: it is a public key"),
         ("key_file = \"open.pem\"", "can be read by others (mode 644)"),
         ("key_file = \"key.pem\"\ntimeout_ms = 1", "for a `command` only"),
         ("key_file = \"key.pem\"\npassphrase_file = \"absent\"", "signing.passphrase_file: cannot read"),

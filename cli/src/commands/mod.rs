@@ -215,6 +215,28 @@ pub(crate) const INPUT_BYTES_MAX: u64 = 128 * 1024 * 1024;
 /// What to do about a file that is not there.
 const RELATIVE: &str = "hint: a path is taken from the working directory; `ls` says what is there";
 
+/// Refuses to write over a file that is not of the kind that would be written,
+/// as its first bytes tell; an empty one is nobody's.
+pub(crate) fn same_kind(output: &Path, kind: &str, is: impl FnOnce(&[u8]) -> bool) -> Result<(), String> {
+    let failed = |error: io::Error| format!("cannot write `{}`: {error}", output.display());
+    let there = match std::fs::File::open(output) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        there => there.map_err(failed)?,
+    };
+    if !there.metadata().map_err(failed)?.is_file() {
+        return Ok(());
+    }
+    let mut beginning = Vec::new();
+    there.take(100).read_to_end(&mut beginning).map_err(failed)?;
+    if beginning.is_empty() || is(&beginning) {
+        return Ok(());
+    }
+    let shown = output.display();
+    Err(format!(
+        "`{shown}` is there and is no {kind}, so it is not written over\nhint: choose another name, or remove it"
+    ))
+}
+
 /// Reads an input file of at most `limit` bytes.
 pub(crate) fn read_input(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
     let failed = |error: io::Error| {

@@ -6,7 +6,7 @@ use clap::Args;
 use runpack_core::pack::verify;
 use runpack_storage::packs::shown;
 
-use super::{COULD_NOT, Outcome, ReadArgs, exit_code, one_standard_input};
+use super::{COULD_NOT, Outcome, ReadArgs, exit_code, one_standard_input, same_kind};
 use crate::out::{self, Paint};
 
 /// Write down the digests of packs, to compare with later
@@ -50,6 +50,10 @@ pub(crate) fn pin(args: &PinArgs) -> Outcome {
     match &args.output {
         None => out::say(&lock),
         Some(file) => {
+            let is_pin = |beginning: &[u8]| {
+                beginning.get(64..66) == Some(b"  ") && beginning[..64].iter().all(u8::is_ascii_hexdigit)
+            };
+            same_kind(file, "file of pins", is_pin)?;
             std::fs::write(file, lock).map_err(|error| format!("cannot write `{}`: {error}", file.display()))?;
         }
     }

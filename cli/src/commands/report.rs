@@ -9,7 +9,7 @@ use runpack_core::pack::{Expectations, Pack, VerifyOptions, verify};
 use runpack_storage::packs::{Location, in_object_storage, is_web, shown};
 
 use super::trust::TrustArgs;
-use super::{COULD_NOT, Outcome, ReadArgs, exit_code, one_standard_input, packs_below};
+use super::{COULD_NOT, Outcome, ReadArgs, exit_code, one_standard_input, packs_below, same_kind};
 use crate::batch::{self, Job};
 use crate::out;
 use crate::page::{self, Fleet};
@@ -166,6 +166,7 @@ fn write(output: Option<&Path>, page: impl FnOnce(&mut dyn Write) -> io::Result<
             _ => Ok(()),
         };
     };
+    same_kind(output, "page of this command", |beginning| beginning.starts_with(b"<!DOCTYPE html>"))?;
     let failed = |error: io::Error| format!("cannot write `{}`: {error}", output.display());
     // What is there and is no file (a pipe, a terminal) is written to as it is.
     if fs::metadata(output).is_ok_and(|there| !there.is_file()) {

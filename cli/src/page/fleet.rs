@@ -44,7 +44,14 @@ impl Fleet {
     /// One more pack, as it is to be called.
     pub(crate) fn add(&mut self, path: &str, answer: &Result<Report, String>) {
         let verdict = answer.as_ref().map_or(Verdict::CouldNotTell, |report| report.verdict);
-        self.counts[verdict as usize] += 1;
+        let counted = match verdict {
+            Verdict::Consistent => 0,
+            Verdict::Pinned => 1,
+            Verdict::Signed => 2,
+            Verdict::Refused => 3,
+            Verdict::CouldNotTell => 4,
+        };
+        self.counts[counted] += 1;
         if verdict.passed() && self.passed.len() >= self.passed_max {
             return;
         }
@@ -84,8 +91,10 @@ impl Fleet {
             "yes"
         };
         let word = match kind {
+            "yes" if all == 0 => "no packs".to_owned(),
             "yes" => format!("✓ all {} passed", grouped(all)),
             "no" => format!("✗ {} refused", grouped(refused)),
+            _ if unsure == 0 => "? interrupted".to_owned(),
             _ => format!("? {} could not be checked", grouped(unsure)),
         };
         let mut page = Page::begin(to, &format!("{}: {word}", count(all, "pack")), false)?;

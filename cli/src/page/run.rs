@@ -25,7 +25,7 @@ use super::{
 const NODES_MAX: usize = 200;
 
 /// What a finding is about, by the first digits of its code.
-const GROUPS: [(&str, &str, &str); 7] = [
+const GROUPS: [(&str, &str, &str); 8] = [
     ("RP01", "Container", "Is everything there, and nothing else?"),
     ("RP02", "Bytes", "Are they the ones the manifest was written for?"),
     ("RP03", "Identity", "Is it one run of one scenario?"),
@@ -33,6 +33,7 @@ const GROUPS: [(&str, &str, &str); 7] = [
     ("RP05", "Content", "Are bodies what their digests say?"),
     ("RP06", "Replay", "Do the decisions come out again?"),
     ("RP07", "Expectations", "Is it the pack that was asked for?"),
+    ("RP08", "Signatures", "Did those sign who had to?"),
 ];
 
 /// Writes the page of one pack. It says nothing of where the pack was, so the
@@ -135,7 +136,8 @@ fn verdict(report: &Report, view: Option<&View>) -> Markup {
                                     (name(provider))
                                 }
                             }
-                            "; a v1 pack does not record these."
+                            @if settings.attested { "; so says a signature that is trusted." }
+                            @else { "; a v1 pack does not record these." }
                             @if settings.disclosures_refused > 0 {
                                 " " (count(settings.disclosures_refused, "disclosure")) " must have been refused by a policy."
                             }

@@ -109,6 +109,9 @@ fn arguments(args: &CallArgs) -> Result<Value, String> {
 }
 
 fn client(args: &ServerArgs) -> Result<Client, String> {
+    if !["http://", "https://"].iter().any(|scheme| args.url.starts_with(scheme)) {
+        return Err(format!("--url: `{}` is no address of a server\nhint: write http://127.0.0.1:4000", args.url));
+    }
     let base = args.url.trim_end_matches('/');
     let at = |path: &str| if base.ends_with(path) { base.to_owned() } else { format!("{base}{path}") };
     let endpoint = match args.over {

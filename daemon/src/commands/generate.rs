@@ -1,7 +1,7 @@
 //! Completions and manual pages, for whoever packages the service.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use clap::{Args, Command, Subcommand};
@@ -43,7 +43,10 @@ pub fn generate(args: &GenerateArgs, mut command: Command) -> Result<(), String>
     match &args.what {
         What::Completions { shell } => {
             let name = command.get_name().to_owned();
-            clap_complete::generate(*shell, &mut command, name, &mut io::stdout());
+            let mut text = Vec::new();
+            clap_complete::generate(*shell, &mut command, name, &mut text);
+            // A reader that went away is no failure.
+            let _ = io::stdout().write_all(&text);
             Ok(())
         }
         What::Man { directory } => {

@@ -18,7 +18,7 @@ use runpack_storage::packs::{
     BucketStore, Destination, ExportRequest, Replace, Stores, directory, export, in_object_storage,
 };
 use runpack_storage::runs::sqlite::{SqliteOptions, SqliteRuns};
-use runpack_storage::runs::{Defined, MemoryRuns, RunKey, RunStore, ScenarioStore};
+use runpack_storage::runs::{Defined, MemoryRuns, RunKey, RunStore, ScenarioStore, WriteError};
 use serde_json::Value;
 
 use super::{INPUT_BYTES_MAX, read_input, read_scenario};
@@ -163,6 +163,9 @@ pub async fn run(args: &RunArgs) -> Result<Outcome, String> {
         Some(path) => Arc::new(kept(path, &scenario)?),
         None => Arc::new(MemoryRuns::default()),
     };
+    if args.store.is_some() {
+        Calls::check(args)?;
+    }
     let queues = Arc::new(Queues::default());
     let gatekeeper = Gatekeeper { runs, registry, settings, policy, gather_deadline, queues };
 
@@ -171,9 +174,15 @@ pub async fn run(args: &RunArgs) -> Result<Outcome, String> {
     let first = pending.as_ref().map(|(_, call)| call.time());
     let started_at =
         args.started_at.or(first).ok_or("there are no calls, so --started-at must say when the run starts")?;
-    gatekeeper
-        .start(&scenario, &run_config, started_at, args.issue_entry_packets)
-        .map_err(|error| format!("the run cannot start: {error}"))?;
+    gatekeeper.start(&scenario, &run_config, started_at, args.issue_entry_packets).map_err(|error| {
+        let known = matches!(&error, GateError::Store(WriteError::Exists(_)));
+        let hint = if known {
+            "\nhint: the store has it from before: `runpackd store export` makes its pack, another run_id begins anew"
+        } else {
+            ""
+        };
+        format!("the run cannot start: {error}{hint}")
+    })?;
 
     let mut story = Story::default();
     let mut last_time = started_at;
@@ -283,6 +292,16 @@ impl Calls {
         Ok(Self { lines: BufReader::new(file), shown, line: 0, limit: args.max_input_bytes, triggers_only })
     }
 
+    /// Reads all lines, where they can be read twice: a store keeps what the
+    /// calls before a wrong one left, and the run could not begin again.
+    fn check(args: &RunArgs) -> Result<(), String> {
+        let mut lines = Self::open(args)?;
+        if lines.lines.get_ref().metadata().is_ok_and(|file| file.is_file()) {
+            while lines.next_call()?.is_some() {}
+        }
+        Ok(())
+    }
+
     fn next_call(&mut self) -> Result<Option<(u64, Call)>, String> {
         loop {
             let mut text = Vec::new();
@@ -373,12 +392,13 @@ impl Story {
             Told::Decided(answer) => {
                 let decision = &answer.result.decision;
                 let text = format!(
-                    "{} decided {} at {} in stage {}: {}",
+                    "{} decided {} at {} in stage {}: {}{}",
                     decision.decision_id,
                     decision.trigger_id,
                     decision.decided_at,
                     decision.stage_id,
-                    outcome(&decision.outcome)
+                    outcome(&decision.outcome),
+                    if decision.decided_at == call.time() { "" } else { " (before; this call repeats it)" }
                 );
                 self.last = Some(answer);
                 text

@@ -487,6 +487,11 @@ fn schema_store(table: &StoreTable) -> Result<SchemaStoreConfig, ConfigError> {
 }
 
 fn store_path(table: &StoreTable, section: &str) -> Result<Option<(PathBuf, SqliteOptions)>, ConfigError> {
+    let busy = table.busy_timeout_ms.unwrap_or(BUSY_TIMEOUT_MS);
+    if busy > BUSY_TIMEOUT_MAX_MS {
+        let problem = format!("must be at most {BUSY_TIMEOUT_MAX_MS}");
+        return Err(wrong(format!("{section}.busy_timeout_ms"), problem));
+    }
     let key = format!("{section}.path");
     match (table.kind, &table.path) {
         (StoreKind::Memory, None) => Ok(None),
@@ -497,7 +502,7 @@ fn store_path(table: &StoreTable, section: &str) -> Result<Option<(PathBuf, Sqli
         (StoreKind::Sqlite, Some(path)) if path.as_os_str().is_empty() => Err(wrong(key, "must not be empty")),
         (StoreKind::Sqlite, Some(path)) => {
             let sqlite = SqliteOptions {
-                busy_timeout: Duration::from_millis(table.busy_timeout_ms.unwrap_or(BUSY_TIMEOUT_MS)),
+                busy_timeout: Duration::from_millis(busy),
                 journal: table.journal_mode,
                 sync: table.sync_mode,
             };
@@ -505,6 +510,9 @@ fn store_path(table: &StoreTable, section: &str) -> Result<Option<(PathBuf, Sqli
         }
     }
 }
+
+/// An hour. SQLite counts in an `i32`.
+const BUSY_TIMEOUT_MAX_MS: u64 = 3_600_000;
 
 /// How often runs are looked at, unless the config says otherwise.
 const TICK_MS: u64 = 1_000;
@@ -597,6 +605,10 @@ mod tests {
             (
                 "[server]\ntransport = \"http\"\nbind = \"0.0.0.0:0\"\n",
                 "server.bind: non-loopback bind disallowed without auth policy",
+            ),
+            (
+                "{}[run_state_store]\ntype = \"sqlite\"\npath = \"a.db\"\nbusy_timeout_ms = 3600001\n",
+                "run_state_store.busy_timeout_ms: must be at most 3600000",
             ),
             ("{}max_body_bytes = 0\n", "server.max_body_bytes: must be at least 1"),
             ("{}tls_termination = \"upstream\"\n", "server.tls_termination: behind a proxy everybody"),

@@ -635,7 +635,8 @@ enum NotRead {
 }
 
 async fn collect(mut body: Body, declared: usize, limit: usize) -> Result<Vec<u8>, NotRead> {
-    let mut bytes = Vec::with_capacity(declared);
+    // A length is a promise, and not believed further than this.
+    let mut bytes = Vec::with_capacity(declared.min(64 * 1024));
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| NotRead::Gone)?.into_data() else { continue };
         if data.len() > limit - bytes.len() {
