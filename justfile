@@ -64,11 +64,7 @@ conformance:
 in-toto:
     #!/usr/bin/env bash
     set -euo pipefail
-    at="$PWD/target/in-toto"
-    if [ ! -x "$at/bin/python" ]; then
-        python3 -m venv "$at"
-        "$at/bin/pip" install --quiet 'securesystemslib[crypto]==1.6.0' in-toto==3.1.0 in-toto-attestation==0.9.3
-    fi
+    packaging/venv.sh "$PWD/target/in-toto" 'securesystemslib[crypto]==1.6.0' in-toto==3.1.0 in-toto-attestation==0.9.3 > /dev/null
     RUNPACK_REQUIRE=in-toto cargo test --locked -p runpack-cli --test in_toto -- --nocapture
 
 # Buckets on other people's servers: moto, azurite, and s3rver, which ignores conditional creates
@@ -77,10 +73,7 @@ servers:
     set -euo pipefail
     at="$PWD/target/servers"
     mkdir -p "$at"
-    if [ ! -x "$at/venv/bin/moto_server" ]; then
-        python3 -m venv "$at/venv"
-        "$at/venv/bin/pip" install --quiet 'moto[server,s3]==5.2.5'
-    fi
+    packaging/venv.sh "$at/venv" 'moto[server,s3]==5.2.5' > /dev/null
     if [ ! -d "$at/node_modules/azurite" ] || [ ! -d "$at/node_modules/s3rver" ]; then
         npm install --prefix "$at" --silent --no-audit --no-fund --ignore-scripts azurite@3.35.0 s3rver@3.7.1
     fi
@@ -112,13 +105,11 @@ docs-test:
     cargo test --locked -p runpack-cli --test links --test schemas --test words
     cargo test --locked -p runpack-cli --test buckets documents
 
-# The documents as a book in target/book, made by mdbook, which is built below target if there is none
+# The documents as a book in target/book, made by mdbook
 book:
     #!/usr/bin/env bash
     set -euo pipefail
-    mdbook="$(command -v mdbook || echo "$PWD/target/mdbook/bin/mdbook")"
-    if [ ! -x "$mdbook" ]; then cargo install --locked --root target/mdbook mdbook@0.5.4; fi
-    "$mdbook" build
+    PATH="$(packaging/tools.sh mdbook):$PATH" mdbook build
 
 # Pages of `runpack report` in Chromium (Debian's package), driven by playwright-core; pictures with RUNPACK_BLESS=1
 browser:
@@ -136,10 +127,7 @@ bench-buckets *ARGS:
     set -euo pipefail
     at="$PWD/target/servers"
     mkdir -p "$at"
-    if [ ! -x "$at/bench-venv/bin/aws" ]; then
-        python3 -m venv "$at/bench-venv"
-        "$at/bench-venv/bin/pip" install --quiet awscli==1.45.11
-    fi
+    packaging/venv.sh "$at/bench-venv" awscli==1.45.11 > /dev/null
     if [ ! -x "$at/build/release/s3s-fs" ]; then
         # The source that the tests use, with a patch that takes its own waits away.
         source="$(cargo metadata --locked --format-version 1 | python3 -c 'import json, os, sys; \
@@ -195,7 +183,7 @@ fuzz SECONDS='1200':
     #!/usr/bin/env bash
     # No sanitizer: we have no `unsafe`, and broken promises are found twice as fast.
     set -euo pipefail
-    cargo fuzz --version || cargo install cargo-fuzz --locked
+    PATH="$(packaging/tools.sh cargo-fuzz):$PATH"
     found="$PWD/target/fuzz"
     failed=0
     for target in reader canonical manifest pack; do

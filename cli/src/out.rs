@@ -9,6 +9,7 @@ use runpack_core::model::{ConditionId, ConditionSpec, DecisionOutcome, EvidenceV
 use runpack_core::pack::{
     Code, Difference, DifferenceKind, Finding, Pack, Report, Severity, SignatureStanding, Verdict, WhatIf,
 };
+pub(crate) use runpack_core::text::printable;
 use runpack_storage::packs::shown;
 
 use crate::progress;
@@ -76,25 +77,6 @@ pub(crate) fn talk(text: impl Display) {
 /// `1 pack`, `2 packs`.
 pub(crate) fn counted(count: usize, one: &str) -> String {
     format!("{count} {one}{}", if count == 1 { "" } else { "s" })
-}
-
-/// Control characters, the marks that turn text around, and what has no width
-/// and no sight, made visible.
-pub(crate) fn printable(text: &str) -> String {
-    let hidden = |c: char| {
-        (c.is_control() && c != '\n')
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-            || matches!(c, '\u{61c}' | '\u{200b}' | '\u{2028}' | '\u{2029}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
-            || matches!(c, '\u{e0000}'..='\u{e007f}')
-    };
-    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
-        if hidden(c) {
-            let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
-        } else {
-            out.push(c);
-        }
-        out
-    })
 }
 
 /// One line of hostile text: no line breaks either.

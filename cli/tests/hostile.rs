@@ -17,6 +17,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::copy_pack;
+use serde_json::{Value, json};
 
 /// Verifies under a memory limit, and ends what does not end by itself.
 fn verify(pack: &Path) -> (i32, String) {
@@ -207,4 +208,23 @@ fn too_many_entries_are_not_walked_through() {
     fs::create_dir_all(&deep).unwrap();
     fs::write(deep.join("f"), "").unwrap();
     spoilt.refused(2, "RP0113 the pack cannot be listed: more than 16 levels");
+}
+
+/// Each call might be about the trigger, whose request is megabytes.
+#[test]
+fn many_calls_about_a_large_trigger_cost_no_more_than_both() {
+    let spoilt = Spoilt::new();
+    let triggers = spoilt.pack.join("artifacts/triggers.json");
+    let text = fs::read_to_string(&triggers).unwrap();
+    fs::write(&triggers, text.replace("release-bot", &"x".repeat(2 << 20))).unwrap();
+    let path = spoilt.pack.join("artifacts/tool_calls.json");
+    let calls: Vec<Value> = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let lies = (0..20_000).map(|number| {
+        let mut call = calls[1].clone();
+        call["request_hash"]["value"] = json!(format!("{number:064x}"));
+        call
+    });
+    let many: Vec<_> = calls[..1].iter().cloned().chain(lies).collect();
+    fs::write(&path, serde_json::to_vec(&many).unwrap()).unwrap();
+    spoilt.refused(1, "RP0201");
 }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt as _;
+use runpack_beneath::read_text_within;
 use runpack_core::model::TargetKind;
 use runpack_dispatch::{
     Addressee, Again, Broker, BrokerOptions, CallbackOptions, DispatchError, Parcel, SourceOptions,
@@ -227,16 +228,8 @@ impl CallbackTable {
 
 /// The token in a file, without the end of its line.
 fn token(path: &Path) -> Result<String, ConfigError> {
-    use std::io::Read as _;
-
     let told = |problem: String| wrong("callbacks", format!("bearer_token_file `{}`: {problem}", path.display()));
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(|error| told(error.to_string()))?;
-    file.take(TOKEN_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| told(error.to_string()))?;
-    if text.len() as u64 > TOKEN_BYTES_MAX {
-        return Err(told(format!("has more than {TOKEN_BYTES_MAX} bytes")));
-    }
-    match text.trim() {
+    match read_text_within(path, TOKEN_BYTES_MAX).map_err(|error| told(error.to_string()))?.trim() {
         "" => Err(told("is empty".to_owned())),
         token if token.contains(char::is_whitespace) => Err(told("a token is one word on one line".to_owned())),
         token => Ok(token.to_owned()),

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use runpack_beneath::read_text_within;
 use runpack_core::engine::{Policy, Settings};
 use runpack_core::pack::{AttestedSettings, Manifest, Predicate};
 use runpack_core::trust::PublicKey;
@@ -76,11 +77,8 @@ impl SigningTable {
 }
 
 fn public_key(path: &Path) -> Result<PublicKey, String> {
-    use std::io::Read;
     let failed = |error: std::io::Error| format!("cannot read `{}`: {error}", path.display());
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(KEY_BYTES_MAX).read_to_string(&mut text).map_err(failed)?;
+    let text = read_text_within(path, KEY_BYTES_MAX).map_err(failed)?;
     PublicKey::from_pem(&text).map_err(|fault| format!("`{}`: {fault}", path.display()))
 }
 

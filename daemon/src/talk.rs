@@ -7,6 +7,7 @@ use std::fmt::{self, Write as _};
 use std::io::Write as _;
 
 use clap::{Args, ValueEnum};
+pub use runpack_core::text::printable;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -89,12 +90,6 @@ pub fn with_causes(error: &dyn std::error::Error) -> String {
         }
     }
     printable(&text)
-}
-
-/// Ids, names and evidence come from elsewhere: no control character reaches a
-/// terminal.
-pub fn printable(text: &str) -> String {
-    text.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}")
 }
 
 /// A line of text: how bad it is, what it is, and what belongs to it at the end
@@ -181,7 +176,7 @@ mod tests {
         assert_eq!(
             text,
             "listening on http://127.0.0.1:4000\n\
-             warning: odd\u{fffd} id=a-1 run=\"r\\n\\u{1b}[31m 1\"\nhint: look\n\
+             warning: odd\\u{7} id=a-1 run=\"r\\n\\u{1b}[31m 1\"\nhint: look\n\
              error: broken code=-32050 took_us=7\n"
         );
     }

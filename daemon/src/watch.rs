@@ -23,7 +23,7 @@ use crate::audit::{
 use crate::tools::Context;
 
 pub use crate::audit::Method as Asked;
-pub use metrics::{Metrics, Outcome as CallOutcome};
+pub use metrics::Metrics;
 
 /// What ties everything that is noted of one request together.
 #[derive(Debug, Clone)]

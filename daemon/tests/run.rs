@@ -137,7 +137,7 @@ fn submissions_repeat_and_conflict() {
 
 #[test]
 fn every_wrong_step_says_what_to_do_and_leaves_nothing() {
-    let cases: [(&str, &str, &[&str], &str); 19] = [
+    let cases: [(&str, &str, &[&str], &str); 21] = [
         (
             "decision-gate.toml",
             "[server.auth]\nmod = \"local_only\"\n",
@@ -179,7 +179,19 @@ fn every_wrong_step_says_what_to_do_and_leaves_nothing() {
             "check_missing: condition `after-freeze`: provider time has no check afer\nhint: there are: ",
         ),
         ("calls.jsonl", "", &CALLS, "there are no calls, so --started-at must say when the run starts"),
-        ("decision-gate.toml", "[policies]\n", &CALLS, "policies: there is no such key\nhint: `policy."),
+        ("decision-gate.toml", "[sever]\n", &CALLS, "sever: there is no such key\nhint: `server` looks most like it"),
+        (
+            "decision-gate.toml",
+            "[[provider]]\nname = \"time\"\n",
+            &CALLS,
+            "provider: there is no such key\nhint: `providers` looks most like it",
+        ),
+        (
+            "decision-gate.toml",
+            "[policies]\n",
+            &CALLS,
+            "policies: there is no such key\nhint: `policy` looks most like it",
+        ),
         (
             "decision-gate.toml",
             "[[providers]]\nname = \"time\"\ntype = \"builtin\"\n",

@@ -3,8 +3,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use runpack_core::engine::Scenario;
+use runpack_core::read;
 
-use super::{Form, INPUT_BYTES_MAX, Outcome, parse_scenario, read_input};
+use super::{Form, INPUT_BYTES_MAX, Limit, Outcome, parse_scenario, read_input};
 use crate::out;
 
 /// Check and normalise scenario files
@@ -52,7 +53,7 @@ struct InputArgs {
     #[arg(long, value_enum)]
     format: Option<Form>,
     /// Bytes of the file
-    #[arg(long, value_name = "BYTES", default_value_t = INPUT_BYTES_MAX)]
+    #[arg(long, value_name = "BYTES", value_parser = read::byte_count, default_value_t = INPUT_BYTES_MAX)]
     max_input_bytes: u64,
 }
 
@@ -60,7 +61,7 @@ impl InputArgs {
     /// Reads the file and hands its scenario to `tell`; a scenario that makes
     /// no sense is an answer.
     fn answer(&self, tell: impl FnOnce(&Scenario) -> Result<String, String>) -> Outcome {
-        let bytes = read_input(&self.file, self.max_input_bytes)?;
+        let bytes = read_input(&self.file, Limit::Flag(self.max_input_bytes))?;
         match parse_scenario(&bytes, self.format.unwrap_or_else(|| Form::of(&self.file))) {
             Ok(scenario) => {
                 out::say(&tell(&scenario)?);

@@ -3,7 +3,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use runpack_core::engine::Scenario;
-use runpack_core::model::{AnchorPolicy, RunState, Timestamp};
+use runpack_core::model::{AnchorPolicy, NamespaceId, RunState, TenantId, Timestamp};
 use runpack_core::pack::layout::{ARTIFACT_BYTES_MAX, MANIFEST_NAME};
 use runpack_core::pack::{BuildOptions, RunLogs, SecurityContext};
 use runpack_core::read;
@@ -13,7 +13,8 @@ use runpack_storage::packs::{
     Destination, ExportRequest, PackStore, Published, Replace, directory, export, in_object_storage,
 };
 
-use super::{INPUT_BYTES_MAX, Outcome, StoreArgs, read_json, read_scenario};
+use super::verify::{namespace, tenant};
+use super::{INPUT_BYTES_MAX, Limit, Outcome, StoreArgs, read_json, read_scenario};
 use crate::out;
 
 /// Build a pack from a scenario and a recorded run state, or from a run store
@@ -34,12 +35,12 @@ pub(crate) struct BuildArgs {
     /// The run in the store
     #[arg(long, value_name = "ID", requires = "store")]
     run: Option<String>,
-    /// Whose run
-    #[arg(long, value_name = "ID", default_value_t = 1)]
-    tenant: u64,
-    /// In which namespace
-    #[arg(long, value_name = "ID", default_value_t = 1)]
-    namespace: u64,
+    /// Whose run in the store
+    #[arg(long, value_name = "ID", value_parser = tenant, default_value = "1", requires = "store")]
+    tenant: TenantId,
+    /// In which namespace of the store
+    #[arg(long, value_name = "ID", value_parser = namespace, default_value = "1", requires = "store")]
+    namespace: NamespaceId,
     /// Where the pack goes: a directory that is absent, empty, or holds the same pack; or s3://BUCKET/PREFIX, az://, gs://
     #[arg(long, value_name = "LOCATION")]
     out: String,
@@ -91,7 +92,7 @@ fn bucket_store(args: &BuildArgs) -> Result<Option<Box<dyn PackStore>>, String> 
 }
 
 pub(crate) fn build(args: &BuildArgs) -> Outcome {
-    let limit = args.max_input_bytes;
+    let limit = Limit::Flag(args.max_input_bytes);
     let scenario = args.scenario.as_deref().map(|path| read_scenario(path, limit)).transpose()?;
     match (&args.store, &args.state) {
         (Some(store), _) => from_store(args, store, scenario),
@@ -105,15 +106,10 @@ pub(crate) fn build(args: &BuildArgs) -> Outcome {
 
 #[cfg(feature = "store")]
 fn from_store(args: &BuildArgs, store: &Path, scenario: Option<Scenario>) -> Outcome {
-    use runpack_core::model::{NamespaceId, TenantId};
     use runpack_storage::runs::sqlite::SqliteRuns;
     use runpack_storage::runs::{RunKey, ScenarioStore, StoredRun};
     let id = args.run.as_deref().unwrap_or_default();
-    let key = RunKey {
-        tenant_id: TenantId::new(args.tenant).ok_or("--tenant is a whole number from 1")?,
-        namespace_id: NamespaceId::new(args.namespace).ok_or("--namespace is a whole number from 1")?,
-        run_id: id.into(),
-    };
+    let key = RunKey { tenant_id: args.tenant, namespace_id: args.namespace, run_id: id.into() };
     let store = SqliteRuns::open_reading(store).map_err(|error| error.to_string())?;
     let run = StoredRun::open(&store, &key).map_err(|error| error.to_string())?;
     let run =
@@ -134,7 +130,7 @@ fn from_store(_: &BuildArgs, _: &Path, _: Option<Scenario>) -> Outcome {
 }
 
 fn build_from(args: &BuildArgs, scenario: &Scenario, run: &dyn RunLogs) -> Outcome {
-    let limit = args.max_input_bytes;
+    let limit = Limit::Flag(args.max_input_bytes);
     let anchors: Option<AnchorPolicy> = args.anchor_policy.as_deref().map(|path| read_json(path, limit)).transpose()?;
     let security: Option<SecurityContext> = args.security.as_deref().map(|path| read_json(path, limit)).transpose()?;
     let store = bucket_store(args)?;

@@ -22,7 +22,7 @@ pub(crate) struct GcArgs {
     /// Remove it
     #[arg(long)]
     delete: bool,
-    /// Hours since the newest object of it was written
+    /// Only what has not been written to for so many hours
     #[arg(long, value_name = "HOURS", default_value_t = 24)]
     older_than: u64,
     #[command(flatten)]

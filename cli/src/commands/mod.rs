@@ -33,6 +33,7 @@ use std::sync::{Arc, OnceLock};
 
 use clap::builder::TypedValueParser;
 use clap::{Arg, Args, Command};
+use runpack_beneath::read_within;
 use runpack_core::engine::Scenario;
 use runpack_core::model::ScenarioSpec;
 use runpack_core::pack::layout::ARTIFACT_BYTES_MAX;
@@ -237,35 +238,39 @@ pub(crate) fn same_kind(output: &Path, kind: &str, is: impl FnOnce(&[u8]) -> boo
     ))
 }
 
-/// Reads an input file of at most `limit` bytes.
-pub(crate) fn read_input(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
-    let failed = |error: io::Error| {
-        let hint = match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => format!("\n{RELATIVE}"),
-            io::ErrorKind::PermissionDenied => "\nhint: whoever runs this must be allowed to read it".to_owned(),
-            io::ErrorKind::IsADirectory => "\nhint: name a file in it".to_owned(),
+/// How much of an input file is read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Limit {
+    /// So many bytes, and no argument says otherwise.
+    Fixed(u64),
+    /// What `--max-input-bytes` says.
+    Flag(u64),
+}
+
+pub(crate) fn read_input(path: &Path, limit: Limit) -> Result<Vec<u8>, String> {
+    let (Limit::Fixed(bytes) | Limit::Flag(bytes)) = limit;
+    read_within(path, bytes).map_err(|error| {
+        let hint = match (error.kind(), limit) {
+            (io::ErrorKind::NotFound | io::ErrorKind::NotADirectory, _) => format!("\n{RELATIVE}"),
+            (io::ErrorKind::PermissionDenied, _) => "\nhint: whoever runs this must be allowed to read it".to_owned(),
+            (io::ErrorKind::IsADirectory, _) => "\nhint: name a file in it".to_owned(),
+            (io::ErrorKind::FileTooLarge, Limit::Flag(_)) => {
+                "\nhint: raise the limit with --max-input-bytes".to_owned()
+            }
             _ => String::new(),
         };
         format!("cannot read `{}`: {error}{hint}", path.display())
-    };
-    let file = std::fs::File::open(path).map_err(failed)?;
-    let mut bytes = Vec::new();
-    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > limit {
-        let shown = path.display();
-        return Err(format!("`{shown}` has more than {limit} bytes\nhint: raise the limit with --max-input-bytes"));
-    }
-    Ok(bytes)
+    })
 }
 
 /// Reads a JSON document that will be recorded.
-pub(crate) fn read_json<T: DeserializeOwned + Admit>(path: &Path, limit: u64) -> Result<T, String> {
+pub(crate) fn read_json<T: DeserializeOwned + Admit>(path: &Path, limit: Limit) -> Result<T, String> {
     let bytes = read_input(path, limit)?;
     read::ingest(&bytes, Unknown::Refuse).map_err(|refusal| format!("`{}`: {refusal}", path.display()))
 }
 
 /// Reads a scenario to be used.
-pub(crate) fn read_scenario(path: &Path, limit: u64) -> Result<Scenario, String> {
+pub(crate) fn read_scenario(path: &Path, limit: Limit) -> Result<Scenario, String> {
     let bytes = read_input(path, limit)?;
     parse_scenario(&bytes, Form::of(path)).map_err(|problem| format!("`{}`: {problem}", path.display()))
 }

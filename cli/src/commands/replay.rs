@@ -5,7 +5,7 @@ use runpack_core::engine::{Logic, Settings};
 use runpack_core::model::Lane;
 use runpack_core::pack::{Pack, Report, what_if};
 
-use super::{INPUT_BYTES_MAX, Outcome, ReadArgs, exit_code, read_scenario};
+use super::{INPUT_BYTES_MAX, Limit, Outcome, ReadArgs, exit_code, read_scenario};
 use crate::out::{self, Paint};
 
 /// Decide a pack's run again, and show the working step by step
@@ -36,7 +36,7 @@ pub(crate) fn replay(args: &ReplayArgs) -> Outcome {
     match &args.scenario {
         None => out::say(&format!("\n{}", out::pack(&paint, &pack, true))),
         Some(path) => {
-            let scenario = read_scenario(path, INPUT_BYTES_MAX)?;
+            let scenario = read_scenario(path, Limit::Fixed(INPUT_BYTES_MAX))?;
             out::say(&out::what_if(&paint, &what_if(&pack, &scenario, &settings(&report, &pack))));
         }
     }

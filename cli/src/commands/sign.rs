@@ -14,7 +14,7 @@ use runpack_core::trust::{ENVELOPE_BYTES_MAX, Envelope, TrustPolicy};
 use runpack_keys::{Passphrase, SecretKey, Signer as _, attest, co_sign};
 use runpack_storage::packs::{Location, Published, attach};
 
-use super::{INPUT_BYTES_MAX, Outcome, ReadArgs, exit_code, read_input};
+use super::{INPUT_BYTES_MAX, Limit, Outcome, ReadArgs, exit_code, read_input};
 use crate::out::{self, Paint};
 
 /// Sign a pack: say with your key that this is the run
@@ -140,14 +140,14 @@ fn signed(read: &ReadArgs, key: &SecretKey, envelope: &Envelope) -> Result<Verif
 }
 
 fn settings(path: &std::path::Path) -> Result<AttestedSettings, String> {
-    let bytes = read_input(path, INPUT_BYTES_MAX)?;
+    let bytes = read_input(path, Limit::Fixed(INPUT_BYTES_MAX))?;
     read::recorded(&bytes).map_err(|refusal| format!("`{}`: {refusal}", path.display()))
 }
 
 /// An attestation by others, which must be about this very pack.
 fn other(path: &std::path::Path, pack_digest: Digest) -> Result<Envelope, String> {
     let shown = path.display();
-    let bytes = read_input(path, ENVELOPE_BYTES_MAX)?;
+    let bytes = read_input(path, Limit::Fixed(ENVELOPE_BYTES_MAX))?;
     let envelope = Envelope::parse(&bytes).map_err(|fault| format!("`{shown}`: {fault}"))?;
     let statement = Statement::parse(&envelope.payload_type, &envelope.payload);
     match statement.map_err(|fault| format!("`{shown}`: {fault}"))? {

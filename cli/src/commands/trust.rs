@@ -8,7 +8,7 @@ use runpack_core::pack::{Attached, Trust};
 use runpack_core::read::{self, Unknown};
 use runpack_core::trust::{ENVELOPE_BYTES_MAX, PublicKey, TrustPolicy, TrustTable};
 
-use super::read_input;
+use super::{Limit, read_input};
 
 /// Bytes of a public key's file.
 const KEY_BYTES_MAX: u64 = 64 * 1024;
@@ -86,7 +86,7 @@ impl TrustArgs {
             }
         };
         let attached = |path: &PathBuf| {
-            let bytes = read_input(path, ENVELOPE_BYTES_MAX)?;
+            let bytes = read_input(path, Limit::Fixed(ENVELOPE_BYTES_MAX))?;
             Ok(Attached { name: path.display().to_string(), bytes })
         };
         let attached: Result<_, String> = self.attestation.iter().map(attached).collect();
@@ -104,7 +104,7 @@ pub(crate) fn public_key(path: &Path) -> Result<PublicKey, String> {
 }
 
 fn text(path: &Path, limit: u64) -> Result<String, String> {
-    String::from_utf8(read_input(path, limit)?).map_err(|_| format!("`{}` is not UTF-8", path.display()))
+    String::from_utf8(read_input(path, Limit::Fixed(limit))?).map_err(|_| format!("`{}` is not UTF-8", path.display()))
 }
 
 fn policy(path: &Path) -> Result<TrustPolicy, String> {

@@ -12,7 +12,9 @@ use runpack_core::pack::{Checks, Expectations, VerifyOptions};
 use runpack_storage::packs::{in_object_storage, is_web, shown};
 
 use super::trust::TrustArgs;
-use super::{COULD_NOT, INPUT_BYTES_MAX, Outcome, ReadArgs, one_standard_input, packs_below, read_input, read_json};
+use super::{
+    COULD_NOT, INPUT_BYTES_MAX, Limit, Outcome, ReadArgs, one_standard_input, packs_below, read_input, read_json,
+};
 use crate::batch::{self, Answer, Job};
 use crate::formats;
 use crate::out::{self, Paint};
@@ -92,11 +94,11 @@ pub(super) fn digest(text: &str) -> Result<Digest, String> {
     text.strip_prefix("sha256:").unwrap_or(text).parse().map_err(|error| format!("{error}"))
 }
 
-fn tenant(text: &str) -> Result<TenantId, String> {
+pub(super) fn tenant(text: &str) -> Result<TenantId, String> {
     text.parse().ok().and_then(TenantId::new).ok_or_else(|| "a tenant is a number from 1".to_owned())
 }
 
-fn namespace(text: &str) -> Result<NamespaceId, String> {
+pub(super) fn namespace(text: &str) -> Result<NamespaceId, String> {
     text.parse().ok().and_then(NamespaceId::new).ok_or_else(|| "a namespace is a number from 1".to_owned())
 }
 
@@ -235,7 +237,7 @@ fn all_paths(args: &VerifyArgs) -> Result<Vec<String>, String> {
             }
             bytes
         } else {
-            read_input(file, INPUT_BYTES_MAX)?
+            read_input(file, Limit::Fixed(INPUT_BYTES_MAX))?
         };
         let text = String::from_utf8(bytes).map_err(|_| format!("`{}` is not UTF-8", file.display()))?;
         paths.extend(text.lines().filter(|line| !line.is_empty()).map(str::to_owned));
@@ -258,11 +260,12 @@ fn options(args: &VerifyArgs) -> Result<VerifyOptions, String> {
         }
     }
     let policy = |path: &PathBuf| {
-        let table: PolicyTable = read_json(path, INPUT_BYTES_MAX)?;
+        let table: PolicyTable = read_json(path, Limit::Fixed(INPUT_BYTES_MAX))?;
         Policy::try_from(table).map_err(|fault| format!("`{}`: {fault}", path.display()))
     };
     let anchors = expect.expect_anchor_policy.as_deref();
-    let anchor_policy = anchors.map(|path| read_json::<AnchorPolicy>(path, INPUT_BYTES_MAX)).transpose()?;
+    let anchor_policy =
+        anchors.map(|path| read_json::<AnchorPolicy>(path, Limit::Fixed(INPUT_BYTES_MAX))).transpose()?;
     let trust = args.trust.read()?;
     if let Some(trust) = trust.as_ref().filter(|_| args.checks != Depth::Replay)
         && trust.policy.require.min_lane.is_some()
@@ -303,7 +306,7 @@ fn options(args: &VerifyArgs) -> Result<VerifyOptions, String> {
 /// Reads what `runpack pin` wrote.
 fn read_lock(file: &Path) -> Result<BTreeMap<String, Digest>, String> {
     let place = |line: usize, problem: &str| format!("`{}`: line {line}: {problem}", file.display());
-    let bytes = read_input(file, INPUT_BYTES_MAX)?;
+    let bytes = read_input(file, Limit::Fixed(INPUT_BYTES_MAX))?;
     let text = String::from_utf8(bytes).map_err(|_| format!("`{}` is not UTF-8", file.display()))?;
     let mut lock = BTreeMap::new();
     for (index, line) in text.lines().enumerate() {

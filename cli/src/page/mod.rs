@@ -226,6 +226,13 @@ mod tests {
     }
 
     #[test]
+    fn every_finding_is_about_something_that_has_a_row() {
+        for code in runpack_core::pack::Code::ALL {
+            assert!(run::GROUPS.iter().any(|(group, ..)| code.as_str().starts_with(group)), "{code}");
+        }
+    }
+
+    #[test]
     fn numbers_are_grouped() {
         assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!(count(1_u64, "gate") + &count(2_u64, "gate"), "1 gate2 gates");

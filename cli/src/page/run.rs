@@ -25,7 +25,7 @@ use super::{
 const NODES_MAX: usize = 200;
 
 /// What a finding is about, by the first digits of its code.
-const GROUPS: [(&str, &str, &str); 8] = [
+pub(super) const GROUPS: [(&str, &str, &str); 8] = [
     ("RP01", "Container", "Is everything there, and nothing else?"),
     ("RP02", "Bytes", "Are they the ones the manifest was written for?"),
     ("RP03", "Identity", "Is it one run of one scenario?"),

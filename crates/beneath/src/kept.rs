@@ -1,8 +1,31 @@
-//! How files of our own are made, and made to stay.
+//! How files of our own are read, made, and made to stay.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _};
 use std::path::Path;
+
+/// A whole file of at most `limit` bytes, which its user chose: links are
+/// followed.
+///
+/// # Errors
+/// The system's, and [`io::ErrorKind::FileTooLarge`].
+pub fn read_within(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {limit} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// The same, of text.
+///
+/// # Errors
+/// As [`read_within`], and [`io::ErrorKind::InvalidData`] if it is not UTF-8.
+pub fn read_text_within(path: &Path, limit: u64) -> io::Result<String> {
+    let text = String::from_utf8(read_within(path, limit)?);
+    text.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
+}
 
 /// The directory that a path names something in.
 pub fn directory_of(path: &Path) -> &Path {

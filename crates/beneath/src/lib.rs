@@ -31,7 +31,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-pub use kept::{directory_of, private, sync_directory, sync_directory_of};
+pub use kept::{directory_of, private, read_text_within, read_within, sync_directory, sync_directory_of};
 pub use names::{check_read_path, check_write_path};
 
 /// An open directory. What it is called may change afterwards: the same

@@ -6,7 +6,7 @@
 //! no files, sockets, clock, environment, threads or async. Readers and sinks
 //! are handed in; time and ids are arguments.
 //!
-//! Inside, the arrows point one way: [`canon`], [`read`], [`model`] and [`trust`] know
+//! Inside, the arrows point one way: [`canon`], [`read`], [`model`], [`text`] and [`trust`] know
 //! nothing of [`engine`], and [`engine`] nothing of [`pack`].
 
 pub mod canon;
@@ -14,4 +14,5 @@ pub mod engine;
 pub mod model;
 pub mod pack;
 pub mod read;
+pub mod text;
 pub mod trust;

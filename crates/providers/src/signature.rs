@@ -3,13 +3,14 @@
 //! an auditor checks the same signatures again.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use futures_util::future::{BoxFuture, FutureExt};
+use runpack_beneath::read_within;
 use runpack_core::canon::{CanonError, Digest};
 use runpack_core::model::{EvidenceContext, EvidenceQuery, EvidenceResult, EvidenceValue};
 use runpack_core::trust::PublicKey;
@@ -55,9 +56,7 @@ impl Keys {
 }
 
 fn load(path: &str) -> Result<[u8; 32], KeyError> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(KEY_FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
+    let bytes = read_within(Path::new(path), KEY_FILE_BYTES_MAX)
         .map_err(|source| KeyError::Read { path: path.to_owned(), source })?;
     let decoded = if bytes.len() == 32 { Ok(bytes) } else { BASE64_STANDARD.decode(bytes.trim_ascii()) };
     decoded.ok().and_then(|key| key.try_into().ok()).ok_or_else(|| KeyError::NotAKey(path.to_owned()))

@@ -7,7 +7,7 @@ use runpack_core::read::{self, Profile};
 use serde_json::{Value, json};
 
 use super::serve::ConfigArgs;
-use super::{INPUT_BYTES_MAX, read_input};
+use super::{INPUT_BYTES_MAX, Limit, read_input};
 use crate::client::{Client, ClientError, Endpoint};
 
 /// Where the server is
@@ -31,8 +31,11 @@ pub struct ServerArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Face {
+    /// The dialect of Decision Gate, at /rpc
     Rpc,
+    /// The Model Context Protocol, at /mcp
     Mcp,
+    /// The Model Context Protocol, over the pipes of a server of its own
     Pipe,
 }
 
@@ -46,7 +49,7 @@ pub enum Face {
 pub struct CallArgs {
     /// The tool
     pub tool: String,
-    /// The arguments
+    /// The arguments: an object [default: {}]
     #[arg(long, value_name = "JSON", conflicts_with = "input")]
     pub json: Option<String>,
     /// A file of the arguments, `-` for standard input
@@ -102,7 +105,7 @@ fn arguments(args: &CallArgs) -> Result<Value, String> {
             }
             bytes
         }
-        (None, Some(path)) => read_input(path, INPUT_BYTES_MAX)?,
+        (None, Some(path)) => read_input(path, Limit::Fixed(INPUT_BYTES_MAX))?,
         (None, None) => return Ok(json!({})),
     };
     read::value(&bytes, Profile::Pack).map_err(|refusal| format!("the arguments are no JSON: {refusal}"))
@@ -132,7 +135,7 @@ fn client(args: &ServerArgs) -> Result<Client, String> {
     };
     let token = match &args.token_file {
         Some(path) => {
-            let bytes = read_input(path, 4096)?;
+            let bytes = read_input(path, Limit::Fixed(4096))?;
             let text = String::from_utf8(bytes).map_err(|_| format!("`{}` is not text", path.display()))?;
             Some(text.trim().to_owned())
         }

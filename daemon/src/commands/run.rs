@@ -21,7 +21,7 @@ use runpack_storage::runs::sqlite::{SqliteOptions, SqliteRuns};
 use runpack_storage::runs::{Defined, MemoryRuns, RunKey, RunStore, ScenarioStore, WriteError};
 use serde_json::Value;
 
-use super::{INPUT_BYTES_MAX, read_input, read_scenario};
+use super::{INPUT_BYTES_MAX, Limit, read_input, read_scenario};
 use crate::access::Authority;
 use crate::config::RunConfiguration;
 use crate::gatekeeper::{Answer, GateError, Gatekeeper, Queues};
@@ -141,8 +141,8 @@ pub struct Outcome {
 /// # Errors
 /// A sentence that says what could not be done; nothing was exported.
 pub async fn run(args: &RunArgs) -> Result<Outcome, String> {
-    let scenario = read_scenario(&args.scenario, args.max_input_bytes)?;
-    let run_config: RunConfig = read_json(&args.run_config, args.max_input_bytes)?;
+    let scenario = read_scenario(&args.scenario, Limit::Flag(args.max_input_bytes))?;
+    let run_config: RunConfig = read_json(&args.run_config, Limit::Flag(args.max_input_bytes))?;
     let configuration = match &args.config {
         Some(path) => RunConfiguration::read(path),
         None => RunConfiguration::embedded(),
@@ -234,7 +234,7 @@ pub async fn run(args: &RunArgs) -> Result<Outcome, String> {
     Ok(Outcome { text, warnings, status: head.status })
 }
 
-fn read_json<T: serde::de::DeserializeOwned + read::Admit>(path: &Path, limit: u64) -> Result<T, String> {
+fn read_json<T: serde::de::DeserializeOwned + read::Admit>(path: &Path, limit: Limit) -> Result<T, String> {
     let bytes = read_input(path, limit)?;
     read::ingest(&bytes, Unknown::Refuse).map_err(|refusal| format!("`{}`: {refusal}", path.display()))
 }

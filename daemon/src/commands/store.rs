@@ -14,7 +14,7 @@ use runpack_storage::runs::sqlite::{SqliteOptions, SqliteRuns, import};
 use runpack_storage::runs::{Defined, Outbox as _, RunKey, RunStore, ScenarioStore, StoredRun, WriteError};
 use serde_json::{Value, json};
 
-use super::{INPUT_BYTES_MAX, read_scenario};
+use super::{INPUT_BYTES_MAX, Limit, read_scenario};
 use crate::config::RunConfiguration;
 
 /// Runs read from the store at a time.
@@ -151,7 +151,7 @@ struct ExportArgs {
 struct PruneArgs {
     #[command(flatten)]
     file: FileArgs,
-    /// A closed run; may come again
+    /// A closed run to remove; may be given several times
     #[arg(long = "run", value_name = "ID")]
     runs: Vec<String>,
     /// All closed runs
@@ -527,7 +527,7 @@ fn scenarios(args: &FileArgs) -> Result<String, String> {
 }
 
 fn define(args: &DefineArgs) -> Result<String, String> {
-    let scenario = Arc::new(read_scenario(&args.scenario, INPUT_BYTES_MAX)?);
+    let scenario = Arc::new(read_scenario(&args.scenario, Limit::Fixed(INPUT_BYTES_MAX))?);
     let store = writing(&args.file.store)?;
     let id = &scenario.spec().scenario_id;
     match store.define(&scenario).map_err(told)? {

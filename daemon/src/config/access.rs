@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use runpack_beneath::read_text_within;
 use runpack_core::canon::Digest;
 use runpack_core::model::{NamespaceId, ProviderId, TenantId};
 use serde::Deserialize;
@@ -258,17 +259,9 @@ fn tokens(auth: &AuthTable) -> Result<Vec<Digest>, ConfigError> {
 }
 
 fn token_file(path: &Path) -> Result<String, ConfigError> {
-    use std::io::Read as _;
-
     let key = "server.auth.bearer_token_files";
     let failed = |error: std::io::Error| wrong(key, format!("cannot read `{}`: {error}", path.display()));
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(TOKEN_FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
-    if text.len() as u64 > TOKEN_FILE_BYTES_MAX {
-        return Err(wrong(key, format!("`{}` has more than {TOKEN_FILE_BYTES_MAX} bytes", path.display())));
-    }
-    Ok(text)
+    read_text_within(path, TOKEN_FILE_BYTES_MAX).map_err(failed)
 }
 
 /// The digest of a token, or the one that stands for it as `sha256:<hex>`.

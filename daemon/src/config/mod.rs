@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use reqwest::Url;
 use reqwest::header::HeaderValue;
+use runpack_beneath::read_text_within;
 use runpack_core::engine::{Policy, PolicyTable, Settings};
 use runpack_core::model::{AnchorPolicy, AnchorRequirement, Lane, ProviderAnchorPolicy, ProviderId};
 use runpack_core::pack::SecurityContext;
@@ -58,12 +59,6 @@ pub enum ConfigError {
         path: String,
         /// Why.
         source: std::io::Error,
-    },
-    /// It is too large.
-    #[error("the config `{path}` has more than {CONFIG_BYTES_MAX} bytes")]
-    TooLarge {
-        /// The file.
-        path: String,
     },
     /// It is not TOML, or has a key nobody knows.
     #[error("the config `{path}` is not valid: {source}")]
@@ -279,12 +274,21 @@ fn standing(key: &str) -> Standing {
     if table { Standing::Table } else { Standing::Unknown }
 }
 
-/// The known key that looks most like `key`: the longest common beginning, then
-/// the nearest length.
+/// The known key, or table of keys, that looks most like `key`: as deep, with
+/// the most in common from both ends, then of the nearest length.
 fn nearest(key: &str) -> &'static str {
-    let common = |known: &str| key.bytes().zip(known.bytes()).take_while(|(left, right)| left == right).count();
-    let rank = |known: &&&str| (common(known), std::cmp::Reverse(known.len().abs_diff(key.len())));
-    KNOWN.iter().max_by_key(rank).map_or("", |known| known.trim_end_matches('…'))
+    let deep = key.split('.').count();
+    let as_deep = |known: &&'static str| {
+        let known = known.trim_end_matches('…');
+        known.match_indices('.').nth(deep - 1).map_or(known, |(end, _)| &known[..end])
+    };
+    let rank = |known: &&str| {
+        let same = |(left, right): &(u8, u8)| left == right;
+        let common = key.bytes().zip(known.bytes()).take_while(same).count()
+            + key.bytes().rev().zip(known.bytes().rev()).take_while(same).count();
+        (common, std::cmp::Reverse(known.len().abs_diff(key.len())))
+    };
+    KNOWN.iter().map(as_deep).max_by_key(rank).unwrap_or_default()
 }
 
 /// The file as written.
@@ -578,16 +582,8 @@ impl RunConfiguration {
 
 /// The text of a config file.
 fn read_text(path: &Path) -> Result<String, ConfigError> {
-    use std::io::Read;
-    let shown = path.display().to_string();
-    let failed = |source| ConfigError::Read { path: shown.clone(), source };
-    let file = std::fs::File::open(path).map_err(failed)?;
-    let mut text = String::new();
-    file.take(CONFIG_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
-    if text.len() as u64 > CONFIG_BYTES_MAX {
-        return Err(ConfigError::TooLarge { path: shown });
-    }
-    Ok(text)
+    read_text_within(path, CONFIG_BYTES_MAX)
+        .map_err(|source| ConfigError::Read { path: path.display().to_string(), source })
 }
 
 fn authority(table: &AuthorityTable) -> Result<Option<AuthorityConfig>, ConfigError> {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use runpack_beneath::read_within;
 use runpack_core::model::{Lane, ProviderId};
 use runpack_providers::signature::{Form, Keys, Signed};
 use runpack_providers::strict::StrictOptions;
@@ -323,18 +324,13 @@ fn external(id: ProviderId, table: &ProviderTable, key: &str) -> Result<Built, C
 }
 
 fn contract_file(path: &Path, key: &str) -> Result<Vec<u8>, ConfigError> {
-    use std::io::Read as _;
-
     let failed = |error: std::io::Error| {
         wrong(
             format!("{key}.capabilities_path"),
             format!("contract_read_failed: cannot read `{}`: {error}", path.display()),
         )
     };
-    let mut bytes = Vec::new();
-    let limit = CONTRACT_BYTES_MAX as u64;
-    std::fs::File::open(path).map_err(failed)?.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
-    Ok(bytes)
+    read_within(path, CONTRACT_BYTES_MAX as u64).map_err(failed)
 }
 
 /// The directory, made if that is wanted; if it is only to be imagined, the

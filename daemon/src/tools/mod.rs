@@ -1,8 +1,8 @@
 //! What can be asked of the service: one file a tool, one table of them.
 //!
 //! A tool is a plain async function from arguments to an answer. It knows
-//! neither the protocol that carried them nor the transport; the faces (`rpc`
-//! and those to come) decode, call and render by this table.
+//! neither the protocol that carried them nor the transport; the faces (`rpc`,
+//! `mcp`) decode, call and render by this table.
 
 mod decision_gate_docs_search;
 mod evidence_query;

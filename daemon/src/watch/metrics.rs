@@ -21,7 +21,7 @@ const STEPS: [f64; 14] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[allow(non_camel_case_types, missing_docs, reason = "the values are the labels")]
-pub enum Outcome {
+pub(super) enum Outcome {
     ok,
     error,
 }
