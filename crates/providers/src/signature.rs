@@ -56,8 +56,10 @@ impl Keys {
 }
 
 fn load(path: &str) -> Result<[u8; 32], KeyError> {
-    let bytes = read_within(Path::new(path), KEY_FILE_BYTES_MAX)
-        .map_err(|source| KeyError::Read { path: path.to_owned(), source })?;
+    let bytes = read_within(Path::new(path), KEY_FILE_BYTES_MAX).map_err(|source| match source.kind() {
+        io::ErrorKind::FileTooLarge => KeyError::NotAKey(path.to_owned()),
+        _ => KeyError::Read { path: path.to_owned(), source },
+    })?;
     let decoded = if bytes.len() == 32 { Ok(bytes) } else { BASE64_STANDARD.decode(bytes.trim_ascii()) };
     decoded.ok().and_then(|key| key.try_into().ok()).ok_or_else(|| KeyError::NotAKey(path.to_owned()))
 }
