@@ -142,6 +142,29 @@ fn a_page_inside_its_pack_is_refused() {
 }
 
 #[test]
+fn only_pages_and_pins_are_written_over_and_pipes_are_written_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, pipe) = (dir.path().join("file"), dir.path().join("pipe"));
+    for command in ["report", "pin"] {
+        fs::write(&file, "").unwrap();
+        for _ in 0..2 {
+            assert_eq!(told([command, &good("rich"), "--output", text(&file)]).0, 0, "{command}");
+        }
+        fs::write(&file, "somebody's").unwrap();
+        let (code, _, err) = told([command, &good("rich"), "--output", text(&file)]);
+        assert!(code == 2 && err.contains("so it is not written over\nhint: choose another name"), "{err}");
+        assert_eq!(fs::read_to_string(&file).unwrap(), "somebody's");
+    }
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || fs::read_to_string(pipe).unwrap()
+    });
+    assert_eq!(told(["report", &good("rich"), "--output", text(&pipe)]).0, 0);
+    assert!(reader.join().unwrap().starts_with("<!DOCTYPE html>"));
+}
+
+#[test]
 fn what_was_expected_from_outside_is_on_the_page() {
     let digest = "948df923937964a3135a14f2f6eb7b5a762ddc40375bb16354442381edd314bf";
     let (code, pinned) = page(&[&good("release-gate"), "--expect-digest", digest]);

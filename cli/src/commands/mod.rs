@@ -220,15 +220,15 @@ const RELATIVE: &str = "hint: a path is taken from the working directory; `ls` s
 /// as its first bytes tell; an empty one is nobody's.
 pub(crate) fn same_kind(output: &Path, kind: &str, is: impl FnOnce(&[u8]) -> bool) -> Result<(), String> {
     let failed = |error: io::Error| format!("cannot write `{}`: {error}", output.display());
-    let there = match std::fs::File::open(output) {
+    // A pipe is not opened: that would wait for somebody who writes into it.
+    match std::fs::metadata(output) {
+        Ok(there) if there.is_file() => {}
+        Ok(_) => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        there => there.map_err(failed)?,
-    };
-    if !there.metadata().map_err(failed)?.is_file() {
-        return Ok(());
+        Err(error) => return Err(failed(error)),
     }
     let mut beginning = Vec::new();
-    there.take(100).read_to_end(&mut beginning).map_err(failed)?;
+    std::fs::File::open(output).map_err(failed)?.take(100).read_to_end(&mut beginning).map_err(failed)?;
     if beginning.is_empty() || is(&beginning) {
         return Ok(());
     }
